@@ -1,0 +1,161 @@
+//! Backends: where a plan runs. A [`Device`] loads plans; a [`Program`] is a plan that is ready to run.
+//!
+//! The trait is small on purpose: a plan is data, so a new op is a new [`Step`](crate::model::plan::Step) and not a
+//! new method. `cpu` is the specification that the others are tested against.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::image::Image;
+use crate::model::plan::Plan;
+
+pub mod cpu;
+#[cfg(feature = "wgpu")]
+pub mod webgpu;
+
+/// Which implementation runs the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BackendKind {
+    /// Portable and SIMD Rust.
+    Cpu,
+    /// WGSL on Vulkan, Metal or DirectX 12.
+    Wgpu,
+    /// CUDA kernels.
+    Cuda,
+}
+
+impl fmt::Display for BackendKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BackendKind::Cpu => "cpu",
+            BackendKind::Wgpu => "wgpu",
+            BackendKind::Cuda => "cuda",
+        })
+    }
+}
+
+/// What is known of a device before anything runs on it.
+#[derive(Clone, Debug)]
+pub struct DeviceInfo {
+    /// Its backend.
+    pub backend: BackendKind,
+    /// Among the devices of its backend.
+    pub index: usize,
+    /// As its driver calls it.
+    pub name: String,
+    /// Driver name and version; empty for the CPU.
+    pub driver: String,
+    /// Device memory, where known.
+    pub memory_bytes: Option<u64>,
+    /// Features that the kernels use here, such as "avx512f" or "shader-f16".
+    pub features: Vec<String>,
+    /// A GPU interface emulated on the CPU.
+    pub software: bool,
+}
+
+/// One result of a top-k row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scored {
+    /// Class index.
+    pub class: u32,
+    /// Softmax probability, 0..=1.
+    pub score: f32,
+}
+
+/// What a run is given.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// For plans that begin with `encode`: 1 to `plan.capacity()` images, of any sizes. The remaining tiles are blank.
+    Images(&'a [Image]),
+    /// For plans without `encode`: value 0, (N, H, W, C) of the whole batch.
+    Tensor(&'a [f32]),
+}
+
+/// What a run gives back.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// From a plan that ends with `top_k`: one entry an image (blank tiles left out), or a row for a tensor input;
+    /// each holds k results, best first.
+    TopK(Vec<Vec<Scored>>),
+    /// From other plans: the last value, whole batch.
+    Tensor(Vec<f32>),
+}
+
+/// A device that plans can be loaded onto. Opened once; shared by its workers.
+pub trait Device: Send + Sync + fmt::Debug {
+    /// What it is.
+    fn info(&self) -> &DeviceInfo;
+    /// Puts the plan's weights on the device (once for all plans that share them), builds its pipelines and takes
+    /// all the memory that its runs need.
+    fn load(&self, plan: Arc<Plan>) -> Result<Box<dyn Program>, BackendError>;
+}
+
+/// A plan ready to run on one device. Not shared: each worker has its own.
+pub trait Program: Send {
+    /// Runs the whole plan and waits for its result.
+    fn run(&mut self, input: Input<'_>) -> Result<Output, BackendError>;
+}
+
+/// Why a backend could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackendError {
+    /// The input does not fit the plan.
+    #[error("plan {plan}: {what}; expected {expected}")]
+    Input {
+        /// Plan name.
+        plan: String,
+        /// What was given.
+        what: String,
+        /// What the plan takes.
+        expected: String,
+    },
+    /// The plan asks for something that this device cannot do.
+    #[error("{device}: {what}")]
+    Unsupported {
+        /// Device name.
+        device: String,
+        /// What it lacks.
+        what: String,
+    },
+    /// More memory than the device gives.
+    #[error("{device}: plan {plan} needs {needed} bytes in one buffer, the device allows {allowed}")]
+    OutOfMemory {
+        /// Device name.
+        device: String,
+        /// Plan name.
+        plan: String,
+        /// Bytes asked for.
+        needed: u64,
+        /// Bytes possible.
+        allowed: u64,
+    },
+    /// The device went away; its work must be placed elsewhere.
+    #[error("{device}: device lost: {reason}")]
+    DeviceLost {
+        /// Device name.
+        device: String,
+        /// As the driver says.
+        reason: String,
+    },
+    /// No such device on this machine.
+    #[error("no {backend} device {index}: {reason}")]
+    NoDevice {
+        /// Which backend was asked for.
+        backend: BackendKind,
+        /// Which of its devices.
+        index: usize,
+        /// Why not, and what to do.
+        reason: String,
+    },
+    /// The driver refused a call that was expected to work.
+    #[error("{device}: {call}: {reason}")]
+    Driver {
+        /// Device name.
+        device: String,
+        /// The call.
+        call: &'static str,
+        /// As the driver says.
+        reason: String,
+    },
+}

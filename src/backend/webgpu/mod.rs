@@ -1,0 +1,1 @@
+//! The WebGPU backend: hand-written WGSL on Vulkan, Metal or DirectX 12.
