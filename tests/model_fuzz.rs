@@ -62,8 +62,8 @@ fn peak_bytes<T>(f: impl FnOnce() -> T) -> (T, usize) {
 /// Opens and, where that works, compiles `bytes`; true when it is a model.
 ///
 /// What a file proves: a header byte may become 16 bytes at most (a list of one-digit numbers or of small objects, while
-/// its vector doubles), and a tensor's byte 8 (f16 to f32, raw and folded). What it need not prove: the layers of a family, at most 4096,
-/// which are made from a few numbers before their tensors are looked for.
+/// its vector doubles), and a tensor's byte 8 (f16 to f32, raw and folded). What it need not prove: the layers of a
+/// family, at most 4096, which are made from a few numbers before their tensors are looked for.
 fn try_open(bytes: &[u8], what: &dyn Fn() -> String) -> bool {
     let allowed = 16 * bytes.len() + (4 << 20);
     let (model, peak) = peak_bytes(|| Model::from_bytes("fuzzed", bytes));
