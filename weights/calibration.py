@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 def temperature(logits, labels):
     """The scalar that minimises the cross-entropy of softmax(logits / temperature), by golden-section search."""
-    low, high, ratio = 0.2, 5.0, (5**0.5 - 1) / 2
+    low, high, ratio = 0.05, 5.0, (5**0.5 - 1) / 2
 
     def loss(t):
         return F.cross_entropy(logits / t, labels).item()

@@ -12,14 +12,13 @@ def write_cards(out, run):
 
 def head(run, kind, what):
     """What both cards begin with."""
-    stages = run["about"][kind]["architecture"]["stages"]
-    shape = ", ".join(f"{s['blocks']} block(s) of {s['channels']} channels at stride {s['stride']}" for s in stages)
+    architecture, unit = run["about"][kind]["architecture"], "a tile" if kind == "collage" else "an image"
+    stages = [f"{s['blocks']} x {s['channels']} channels at stride {s['stride']}" for s in architecture["stages"]]
     return (
-        GENERATED
-        + f"# digits-{kind}\n\n{what}\n\n"
-        + f"- **Network**: ResNet, 3x3 stem of {run['about'][kind]['architecture']['stem']['channels']} channels, {shape}; "
-        + f"{run['parameters'][kind]:,} parameters, {run['macs'][kind]:,} multiply-accumulates "
-        + f"{'a tile' if kind == 'collage' else 'an image'}; {run['bytes'][kind]:,} bytes, stored as f16.\n"
+        f"{GENERATED}# digits-{kind}\n\n{what}\n\n"
+        f"- **Network**: ResNet, 3x3 stem of {architecture['stem']['channels']} channels, basic blocks: "
+        f"{', '.join(stages)}; {run['parameters'][kind]:,} parameters, {run['macs'][kind]:,} multiply-accumulates "
+        f"{unit}; {run['bytes'][kind]:,} bytes, stored as f16, and so measured below.\n"
     )
 
 
@@ -27,24 +26,22 @@ def recipe(run, kind):
     """Data, split and how it was made."""
     return (
         f"- **Data**: {run['attribution']}.\n"
-        f"- **Licence**: {run['about'][kind]['licence']} for the data and, with the same attribution, for these weights.\n"
-        f"- **Split**: stratified, by image and not by writer (the set does not say who wrote what): {run['fit']:,} images "
-        f"to train on, {run['validation']} carved from the training images for every choice, the temperature and the "
-        f"threshold, {run['held_out']} held out and read once, at the end.\n"
+        f"- **Licence**: {run['about'][kind]['licence']} for the data and, with its attribution, for these weights.\n"
+        f"- **Split**: stratified, by image and not by writer (the set does not say who wrote what): {run['fit']:,} "
+        f"images to train on, {run['validation']} carved from the training images to choose and calibrate by, "
+        f"{run['held_out']} held out, scored at the end and used for nothing else.\n"
         f"- **Made by** `python weights/train_digits.py --seed {run['seed']} --threads {run['threads']} --base-epochs "
-        f"{run['epochs']['base']} --collage-epochs {run['epochs']['collage']} --out weights/`: {run['epochs'][kind]} epochs, "
-        f"{run['seconds'][kind]:.0f} s on {run['device']}, shared with other work.\n"
+        f"{run['epochs']['base']} --collage-epochs {run['epochs']['collage']} --out weights/`: {run['epochs'][kind]} "
+        f"epochs, {run['seconds'][kind]:.0f} s on {run['device']}, shared with other work.\n"
     )
 
 
-def calibration(run, kind, result):
-    """Temperature, error left, threshold."""
-    about = run["about"][kind]
+def calibrated(run, kind, ece, where):
+    """The temperature and the error that it leaves."""
     return (
-        f"- **Confidence**: temperature {about['temperature']}; expected calibration error on held-out images "
-        f"{result['ece']:.4f} (15 bins). `min_confidence` {about['min_confidence']} is the least that reached a precision "
-        f"of {run['precision']} on the validation images; held out, it gives precision {result['precision']:.4f} at "
-        f"coverage {result['coverage']:.4f}.\n"
+        f"- **Confidence**: temperature {run['about'][kind]['temperature']}, fitted to the validation images and "
+        f"{run['copies']} copies of each, bent by {run['bent']} of training's augmentation (of the images alone the "
+        f"networks miss next to none). Expected calibration error on held-out images{where}: {ece:.4f} (15 bins).\n"
     )
 
 
@@ -52,7 +49,7 @@ def base_card(run):
     """The single-image classifier's card."""
     result = run["base"]
     text = head(run, "base", f"Classifies one handwritten digit; 8x8 pixels enlarged to {run['side']}x{run['side']}.")
-    text += recipe(run, "base") + calibration(run, "base", result)
+    text += recipe(run, "base") + calibrated(run, "base", result["ece"], "")
     return text + (
         f"- **Accuracy on held-out images**: {result['correct']} of {result['answers']}, {result['accuracy']:.4f}. "
         f"One image is {1 / result['answers']:.4f}.\n\n"
@@ -65,29 +62,35 @@ def collage_card(run):
     base, grids = run["base"], run["grids"]
     ratio = run["macs"]["base"] / run["macs"]["collage"]
     what = (
-        f"Classifies every tile of an r x c collage of handwritten digits in one shot; each digit is shrunk from 8x8 to "
-        f"{run['tile']}x{run['tile']} pixels. One file serves every grid from 1x1 to 5x5; tiles may be blank. "
+        f"Classifies every tile of an r x c collage of handwritten digits in one shot; each digit is shrunk from 8x8 "
+        f"to {run['tile']}x{run['tile']} pixels. One file serves every grid from 1x1 to 5x5; tiles may be blank. "
         f"A tile costs 1/{ratio:.1f} of a base run, so a 3x3 canvas costs {9 / ratio:.2f} of one."
     )
     text = head(run, "collage", what) + recipe(run, "collage")
     text += (
         "- **Training**: all grids together, about a fifth of the tiles blank in half of the steps and partial last "
-        "groups in the others; 0.7 distilled from digits-base on the same augmented image, 0.3 labels; shifts, rotations, "
-        "scales, shears and bends before shrinking; averaged weights.\n"
+        "groups in the others; 0.7 distilled from digits-base on the same augmented image, 0.3 labels; shifts, "
+        "rotations, scales, shears and bends before shrinking; averaged weights.\n"
     )
-    text += calibration(run, "collage", grids["3x3"]).replace("held-out images", "held-out images at 3x3", 1)
+    square, minimum = grids["3x3"], run["about"]["collage"]["min_confidence"]
+    text += calibrated(run, "collage", square["ece"], " at 3x3")
+    text += (
+        f"- **Abstention**: `min_confidence` {minimum} is the least above which those copies are answered with a "
+        f"precision of {run['precision']}, all grids together. Held out, at 3x3, it gives precision "
+        f"{square['precision']:.4f} at coverage {square['coverage']:.4f}.\n"
+    )
     text += (
         f"\nAccuracy on the {run['held_out']} held-out images, abstention off, over {run['shuffles']} seeded shuffles "
-        f"into groups, the last group partial. The base gets {base['correct']} of {base['answers']}, "
-        f"{base['accuracy']:.4f}; *drop* is in points against it, *agreement* is with the base's answer, *precision* and "
-        "*coverage* are at `min_confidence`.\n\n"
-        "| grid | mean correct | least | most | accuracy | drop | agreement | ECE | precision | coverage |\n"
+        "into groups, the last group partial (*correct*: mean of the shuffles, then least and most). The base gets "
+        f"{base['correct']} of {base['answers']}, {base['accuracy']:.4f}; *drop* is in points against it, *agreement* is "
+        "with the base's answer, *precision* and *coverage* are at `min_confidence`.\n\n"
+        "| grid | correct | least | most | accuracy | drop | agreement | ECE | precision | coverage |\n"
         "|---|---|---|---|---|---|---|---|---|---|\n"
     )
     for grid, r in grids.items():
         drop = 100 * (base["accuracy"] - r["accuracy"])
         text += (
-            f"| {grid} | {r['correct'] / run['shuffles']:.1f} | {r['least']} | {r['most']} | {r['accuracy']:.4f} | {drop:.2f} "
-            f"| {r['agreement']:.4f} | {r['ece']:.4f} | {r['precision']:.4f} | {r['coverage']:.4f} |\n"
+            f"| {grid} | {r['correct'] / run['shuffles']:.1f} | {r['least']} | {r['most']} | {r['accuracy']:.4f} "
+            f"| {drop:.2f} | {r['agreement']:.4f} | {r['ece']:.4f} | {r['precision']:.4f} | {r['coverage']:.4f} |\n"
         )
     return text + "\nMeant for demonstrations and tests of the engine; not for reading digits in earnest.\n"

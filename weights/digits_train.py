@@ -32,7 +32,8 @@ class Average:
 def progress(name, epoch, epochs, loss, started):
     """One line on a terminal, nothing when piped but the last."""
     spent = time.time() - started
-    line = f"{name}: epoch {epoch}/{epochs}  loss {loss:.4f}  {spent:.0f} s, {spent / epoch * (epochs - epoch):.0f} s left"
+    left = spent / epoch * (epochs - epoch)
+    line = f"{name}: epoch {epoch}/{epochs}  loss {loss:.4f}  {spent:.0f} s, {left:.0f} s left"
     if sys.stderr.isatty():
         print(f"\r{line}\x1b[K", end="\n" if epoch == epochs else "", file=sys.stderr, flush=True)
     elif epoch == epochs or epoch % 50 == 0:

@@ -60,11 +60,12 @@ class ResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(stem["channels"])
         self.max_pool, self.cells, self.head = stem["max_pool"], cells, architecture["head"]
         channels, self.stages = stem["channels"], len(architecture["stages"])
+        kind, shortcut = architecture["block"], architecture["shortcut"]
         for i, stage in enumerate(architecture["stages"]):
             blocks = []
             for j in range(stage["blocks"]):
                 stride = stage["stride"] if j == 0 else 1
-                blocks.append(Block(channels, stage["channels"], stride, architecture["block"], architecture["shortcut"]))
+                blocks.append(Block(channels, stage["channels"], stride, kind, shortcut))
                 channels = blocks[-1].outputs
             setattr(self, f"layer{i + 1}", nn.Sequential(*blocks))
         setattr(self, self.head, nn.Linear(channels, classes))
