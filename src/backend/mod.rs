@@ -8,13 +8,19 @@ use std::sync::Arc;
 
 use crate::error::Classify;
 use crate::image::Image;
+use crate::model::check::PlanError;
 use crate::model::plan::Plan;
 
 pub mod check;
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
+pub mod discover;
 pub mod resample;
 #[cfg(feature = "wgpu")]
 pub mod webgpu;
+
+pub use discover::{DeviceSpec, DeviceSpecError, Found, discover, open};
 
 /// Which implementation runs the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -114,13 +120,8 @@ pub enum BackendError {
         expected: String,
     },
     /// The plan contradicts itself; the plan compiler makes no such plan.
-    #[error("plan {plan}: {what}")]
-    InvalidPlan {
-        /// Plan name.
-        plan: String,
-        /// What is wrong, with the step or value.
-        what: String,
-    },
+    #[error(transparent)]
+    InvalidPlan(#[from] PlanError),
     /// The plan asks for something that this device cannot do.
     #[error("{device}: {what}")]
     Unsupported {
@@ -177,7 +178,7 @@ impl Classify for BackendError {
     fn code(&self) -> u32 {
         match self {
             BackendError::Input { .. } => 300,
-            BackendError::InvalidPlan { .. } => 301,
+            BackendError::InvalidPlan(_) => 301,
             BackendError::Unsupported { .. } => 302,
             BackendError::OutOfMemory { .. } => 303,
             BackendError::DeviceLost { .. } => 304,
