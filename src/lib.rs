@@ -1,5 +1,6 @@
 //! `collage`: a batched inference engine whose answers arrive by deadline.
 pub mod backend;
+pub mod engine;
 pub mod error;
 pub mod host;
 pub mod image;

@@ -19,7 +19,9 @@ use super::ticket::{Answer, Tile};
 use super::worker::{Order, Report};
 use crate::backend::Scored;
 use crate::image::Image;
-use crate::sched::{self, Action, Event, IdMap, JobId, Kind, Micros, RequestId, Role, Scheduler, Source, WorkerId};
+use crate::sched::{
+    self, Action, Event, IdMap, JobId, Kind, Micros, RequestId, Role, Scheduler, Source, WorkerId,
+};
 
 /// How long the end of the engine waits for runs that nobody needs any more.
 const GRACE: Duration = Duration::from_secs(5);
@@ -184,7 +186,12 @@ impl Driver {
         self.scheduler.handle(event, now);
         while let Some(action) = self.scheduler.poll_action() {
             match action {
-                Action::Launch { worker, job, kind, ids } => self.launch(worker, job, kind, ids),
+                Action::Launch {
+                    worker,
+                    job,
+                    kind,
+                    ids,
+                } => self.launch(worker, job, kind, ids),
                 Action::Settle { id, outcome } => self.settle(id, outcome),
                 Action::Forget { job } => drop(self.results.remove(&job)),
                 Action::Retire { worker } => self.retire(worker),
@@ -213,18 +220,46 @@ impl Driver {
         let release_at = at.saturating_add(micros(submission.release));
         let deadline_at = at.saturating_add(micros(submission.deadline));
         tracing::debug!(request = id.0, release_at, deadline_at, "submit");
-        self.payloads.insert(id, Payload { submission, failure: None });
-        self.handle(Event::Submit { id, release_at, deadline_at });
+        self.payloads.insert(
+            id,
+            Payload {
+                submission,
+                failure: None,
+            },
+        );
+        self.handle(Event::Submit {
+            id,
+            release_at,
+            deadline_at,
+        });
     }
 
     fn launch(&mut self, worker: WorkerId, job: JobId, kind: Kind, ids: Vec<RequestId>) {
         tracing::debug!(job = job.0, worker = worker.0, ?kind, requests = ?ids, "launch");
         let ids: Arc<[RequestId]> = ids.into();
         // Each id is unsettled, so its payload is here.
-        let images = ids.iter().filter_map(|id| self.payloads.get(id)).map(|p| p.submission.image.clone()).collect();
-        self.jobs.insert(job, Launched { worker: worker.0, ids: ids.clone() });
-        let Some(link) = self.workers.get(worker.0) else { return };
-        let order = Order { job, kind, images, ids, epoch: link.epoch };
+        let images = ids
+            .iter()
+            .filter_map(|id| self.payloads.get(id))
+            .map(|p| p.submission.image.clone())
+            .collect();
+        self.jobs.insert(
+            job,
+            Launched {
+                worker: worker.0,
+                ids: ids.clone(),
+            },
+        );
+        let Some(link) = self.workers.get(worker.0) else {
+            return;
+        };
+        let order = Order {
+            job,
+            kind,
+            images,
+            ids,
+            epoch: link.epoch,
+        };
         if let Some(orders) = &link.orders {
             // If the thread is gone its farewell is already in our channel, and the job is placed again with that.
             let _ = orders.send(order);
@@ -232,7 +267,13 @@ impl Driver {
     }
 
     fn settle(&mut self, id: RequestId, outcome: Result<sched::Answer, sched::Error>) {
-        let Some(Payload { submission, failure }) = self.payloads.remove(&id) else { return };
+        let Some(Payload {
+            submission,
+            failure,
+        }) = self.payloads.remove(&id)
+        else {
+            return;
+        };
         let latency = Instant::now().saturating_duration_since(submission.submitted);
         let outcome = match outcome {
             Ok(found) => self.answer(id, found, latency),
@@ -242,7 +283,9 @@ impl Driver {
             }
         };
         match &outcome {
-            Ok(a) => tracing::debug!(request = id.0, source = %a.source, worker = a.worker, ?latency, "answer"),
+            Ok(a) => {
+                tracing::debug!(request = id.0, source = %a.source, worker = a.worker, ?latency, "answer")
+            }
             Err(error) => tracing::debug!(request = id.0, %error, ?latency, "no answer"),
         }
         self.permits.pending.fetch_sub(1, Ordering::AcqRel);
@@ -250,11 +293,21 @@ impl Driver {
         let _ = submission.reply.send(outcome);
     }
 
-    fn answer(&mut self, id: RequestId, found: sched::Answer, latency: Duration) -> Result<Answer, Error> {
+    fn answer(
+        &mut self,
+        id: RequestId,
+        found: sched::Answer,
+        latency: Duration,
+    ) -> Result<Answer, Error> {
         let rows = self.results.get_mut(&found.job);
         // An answer is given once, so its row may be moved out. Rows are there until `Forget`.
-        let top = rows.and_then(|rows| rows.get_mut(found.index)).map(std::mem::take).unwrap_or_default();
-        let Some(best) = top.first() else { return Err(Error::Closed) };
+        let top = rows
+            .and_then(|rows| rows.get_mut(found.index))
+            .map(std::mem::take)
+            .unwrap_or_default();
+        let Some(best) = top.first() else {
+            return Err(Error::Closed);
+        };
         Ok(Answer {
             id,
             source: found.source,
@@ -262,7 +315,10 @@ impl Driver {
             latency,
             independence: found.independence,
             worker: found.worker.0,
-            collage: (found.source == Source::Collage).then_some(Tile { collage: found.job.0, index: found.index }),
+            collage: (found.source == Source::Collage).then_some(Tile {
+                collage: found.job.0,
+                index: found.index,
+            }),
             top,
         })
     }
@@ -270,7 +326,12 @@ impl Driver {
     fn report(&mut self, worker: usize, report: Report) {
         let id = WorkerId(worker);
         match report {
-            Report::Done { job, rows, service, injected } => self.done(worker, job, rows, service, injected),
+            Report::Done {
+                job,
+                rows,
+                service,
+                injected,
+            } => self.done(worker, job, rows, service, injected),
             Report::Failed { job, reason } => {
                 self.blame(worker, reason.into(), |job_id, _| job_id == job);
                 self.handle(Event::Failed { worker: id, job });
@@ -280,7 +341,9 @@ impl Driver {
                 if let Some(link) = self.workers.get_mut(worker) {
                     link.epoch += 1;
                 }
-                self.blame(worker, reason.into(), |_, launched| launched.worker == worker);
+                self.blame(worker, reason.into(), |_, launched| {
+                    launched.worker == worker
+                });
                 self.handle(Event::WorkerLost { worker: id });
             }
             Report::Ready => {
@@ -292,7 +355,9 @@ impl Driver {
             }
             Report::Retired { reason } => {
                 tracing::warn!(worker, reason, "worker retired");
-                self.blame(worker, reason.into(), |_, launched| launched.worker == worker);
+                self.blame(worker, reason.into(), |_, launched| {
+                    launched.worker == worker
+                });
                 self.handle(Event::Retired { worker: id });
             }
             Report::Exited => {
@@ -303,7 +368,14 @@ impl Driver {
         }
     }
 
-    fn done(&mut self, worker: usize, job: JobId, rows: Vec<Vec<Scored>>, service: Duration, injected: Duration) {
+    fn done(
+        &mut self,
+        worker: usize,
+        job: JobId,
+        rows: Vec<Vec<Scored>>,
+        service: Duration,
+        injected: Duration,
+    ) {
         // A job that was given up meanwhile has no place for results.
         if self.jobs.remove(&job).is_none() {
             return;
@@ -316,14 +388,29 @@ impl Driver {
             tally.injected += injected;
             tally.injected_runs += u64::from(!injected.is_zero());
         }
-        let confidences = rows.iter().map(|row| row.first().map_or(0.0, |best| best.score)).collect();
+        let confidences = rows
+            .iter()
+            .map(|row| row.first().map_or(0.0, |best| best.score))
+            .collect();
         self.results.insert(job, rows);
-        self.handle(Event::Done { worker: WorkerId(worker), job, confidences });
+        self.handle(Event::Done {
+            worker: WorkerId(worker),
+            job,
+            confidences,
+        });
     }
 
     /// Notes why jobs failed, with their requests and their worker, and gives them up.
-    fn blame(&mut self, worker: usize, reason: Arc<str>, is_failed: impl Fn(JobId, &Launched) -> bool) {
-        for (_, launched) in self.jobs.extract_if(|&id, launched| is_failed(id, launched)) {
+    fn blame(
+        &mut self,
+        worker: usize,
+        reason: Arc<str>,
+        is_failed: impl Fn(JobId, &Launched) -> bool,
+    ) {
+        for (_, launched) in self
+            .jobs
+            .extract_if(|&id, launched| is_failed(id, launched))
+        {
             for id in launched.ids.iter() {
                 if let Some(payload) = self.payloads.get_mut(id) {
                     payload.failure = Some(reason.clone());
@@ -339,7 +426,10 @@ impl Driver {
 
     /// The scheduler gives no more work to this worker.
     fn retire(&mut self, worker: WorkerId) {
-        tracing::warn!(worker = worker.0, "worker retired: it failed too often in a row");
+        tracing::warn!(
+            worker = worker.0,
+            "worker retired: it failed too often in a row"
+        );
         if let Some(link) = self.workers.get_mut(worker.0) {
             link.orders = None;
         }
@@ -355,7 +445,10 @@ impl Driver {
             role: link.role,
             device: link.device,
             device_name: link.device_name.clone(),
-            state: self.scheduler.worker_state(WorkerId(i)).unwrap_or(sched::WorkerState::Retired),
+            state: self
+                .scheduler
+                .worker_state(WorkerId(i))
+                .unwrap_or(sched::WorkerState::Retired),
             runs: link.tally.runs,
             images: link.tally.images,
             busy: link.tally.busy,
@@ -376,6 +469,10 @@ impl Driver {
 }
 
 fn quantile(histogram: &Histogram<u32>, q: f64) -> Duration {
-    let us: Micros = if histogram.is_empty() { 0 } else { histogram.value_at_quantile(q) };
+    let us: Micros = if histogram.is_empty() {
+        0
+    } else {
+        histogram.value_at_quantile(q)
+    };
     Duration::from_micros(us)
 }

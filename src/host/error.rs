@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::backend::BackendError;
 use crate::error::Classify;
+use crate::model::ModelError;
 use crate::sched;
 
 /// One variant a cause. Those of [`sched::Error`] keep its numbers.
@@ -52,6 +53,9 @@ pub enum Error {
         /// What it takes.
         expected: String,
     },
+    /// A model does not compile as it was asked to.
+    #[error(transparent)]
+    Model(#[from] ModelError),
     /// A device refused a plan when the engine opened.
     #[error("worker {worker} on {device}: {source}")]
     Load {
@@ -86,18 +90,33 @@ pub enum Error {
 
 impl Error {
     /// An [`Error::Option`].
-    pub(crate) fn option(option: &'static str, given: impl Into<String>, expected: impl Into<String>) -> Self {
-        Error::Option { option, given: given.into(), expected: expected.into() }
+    pub(crate) fn option(
+        option: &'static str,
+        given: impl Into<String>,
+        expected: impl Into<String>,
+    ) -> Self {
+        Error::Option {
+            option,
+            given: given.into(),
+            expected: expected.into(),
+        }
     }
 
     /// The scheduler's verdict on a request, with what only the host knows of it.
-    pub(super) fn from_sched(error: sched::Error, deadline: Duration, reason: Option<&str>) -> Self {
+    pub(super) fn from_sched(
+        error: sched::Error,
+        deadline: Duration,
+        reason: Option<&str>,
+    ) -> Self {
         let reason = || reason.unwrap_or("an earlier failure").to_owned();
         match error {
             sched::Error::Overloaded { queue } => Error::Overloaded { queue },
             sched::Error::DeadlineExceeded => Error::DeadlineExceeded { deadline },
             sched::Error::Cancelled => Error::Cancelled,
-            sched::Error::Failed { attempts } => Error::Failed { attempts, reason: reason() },
+            sched::Error::Failed { attempts } => Error::Failed {
+                attempts,
+                reason: reason(),
+            },
             sched::Error::NoWorkers => Error::NoWorkers { reason: reason() },
             sched::Error::Closed => Error::Closed,
         }
@@ -114,6 +133,7 @@ impl Classify for Error {
             Error::NoWorkers { .. } => 404,
             Error::Closed => 405,
             Error::Option { .. } => 410,
+            Error::Model(error) => error.code(),
             Error::Load { .. } => 411,
             Error::LoadPanic { .. } => 412,
             Error::Thread { .. } => 413,
@@ -123,7 +143,10 @@ impl Classify for Error {
     fn can_retry(&self) -> bool {
         matches!(
             self,
-            Error::Overloaded { .. } | Error::DeadlineExceeded { .. } | Error::Failed { .. } | Error::Thread { .. }
+            Error::Overloaded { .. }
+                | Error::DeadlineExceeded { .. }
+                | Error::Failed { .. }
+                | Error::Thread { .. }
         )
     }
 }

@@ -52,7 +52,11 @@ pub struct Plans {
 impl Plans {
     /// Most images of a base run.
     pub fn max_batch(&self) -> usize {
-        self.base.iter().map(|plan| plan.capacity()).max().unwrap_or(0)
+        self.base
+            .iter()
+            .map(|plan| plan.capacity())
+            .max()
+            .unwrap_or(0)
     }
 
     /// Tiles of a canvas; 0 without a collage.
@@ -104,7 +108,11 @@ impl Setup {
             devices: vec![device],
             base_workers: 1,
             collage_workers: usize::from(backed),
-            policy: if backed { Policy::Collage } else { Policy::None },
+            policy: if backed {
+                Policy::Collage
+            } else {
+                Policy::None
+            },
             queue: 1024,
             batch_wait: Duration::ZERO,
             group_wait: Duration::from_millis(5),
@@ -128,19 +136,40 @@ impl Setup {
         } else if self.plans.max_batch() == 0 {
             return Err(Error::option("plans", "no base plan", "one at least"));
         } else if backed && self.plans.tiles() == 0 {
-            return Err(Error::option("policy", self.policy.to_string(), "none, as there is no collage model"));
+            return Err(Error::option(
+                "policy",
+                self.policy.to_string(),
+                "none, as there is no collage model",
+            ));
         } else if self.queue == 0 {
             return Err(Error::option("queue", "0", "1 at least"));
         } else if !(0.0..=1.0).contains(&self.min_confidence) {
-            return Err(Error::option("min_confidence", self.min_confidence.to_string(), "a share from 0 to 1"));
+            return Err(Error::option(
+                "min_confidence",
+                self.min_confidence.to_string(),
+                "a share from 0 to 1",
+            ));
         }
         let collage_workers = if backed { self.collage_workers } else { 0 };
-        let base = if backed && collage_workers == 0 { Role::Both } else { Role::Base };
+        let base = if backed && collage_workers == 0 {
+            Role::Both
+        } else {
+            Role::Base
+        };
         let roles = std::iter::repeat_n(base, self.base_workers)
             .chain(std::iter::repeat_n(Role::Collage, collage_workers));
-        let workers: Vec<_> =
-            roles.enumerate().map(|(i, role)| WorkerConfig { role, device: i % devices }).collect();
-        if let Some(s) = self.stragglers.iter().find(|s| s.worker >= self.base_workers + self.collage_workers) {
+        let workers: Vec<_> = roles
+            .enumerate()
+            .map(|(i, role)| WorkerConfig {
+                role,
+                device: i % devices,
+            })
+            .collect();
+        if let Some(s) = self
+            .stragglers
+            .iter()
+            .find(|s| s.worker >= self.base_workers + self.collage_workers)
+        {
             let expected = format!("a worker from 0 to {}", workers.len() - 1);
             return Err(Error::option("stragglers", s.to_string(), expected));
         }
@@ -214,11 +243,19 @@ impl Host {
                 stop: stop.clone(),
             };
             let opened = opened.clone();
-            handles.push(spawn(format!("collage-worker-{index}"), move || worker.run(opened))?);
+            handles.push(spawn(format!("collage-worker-{index}"), move || {
+                worker.run(opened)
+            })?);
         }
         drop(opened);
         all_opened(&openings, workers.len())?;
-        let driver = Driver::new(setup.scheduling(workers), links, inbox, permits.clone(), stop);
+        let driver = Driver::new(
+            setup.scheduling(workers),
+            links,
+            inbox,
+            permits.clone(),
+            stop,
+        );
         let driver = spawn("collage-scheduler".to_owned(), move || driver.run())?;
         Ok(Host {
             commands,
@@ -227,14 +264,22 @@ impl Host {
             queue: setup.queue,
             release: setup.release,
             deadline: setup.deadline,
-            threads: Some(Threads { driver, workers: handles }),
+            threads: Some(Threads {
+                driver,
+                workers: handles,
+            }),
         })
     }
 
     /// Accepts a request, or refuses it at once. Never blocks.
     pub fn submit(&self, image: Image, request: RequestOptions) -> Result<Ticket, Error> {
         let take = |pending| (pending < self.queue).then_some(pending + 1);
-        if self.permits.pending.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).is_err() {
+        if self
+            .permits
+            .pending
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, take)
+            .is_err()
+        {
             self.permits.refused.fetch_add(1, Ordering::Relaxed);
             return Err(Error::Overloaded { queue: self.queue });
         }
@@ -253,14 +298,21 @@ impl Host {
             self.permits.pending.fetch_sub(1, Ordering::AcqRel);
             return Err(Error::Closed);
         }
-        Ok(Ticket { id, reply, commands: self.commands.clone(), taken: false })
+        Ok(Ticket {
+            id,
+            reply,
+            commands: self.commands.clone(),
+            taken: false,
+        })
     }
 
     /// What was done so far.
     pub fn stats(&self) -> Stats {
         let (reply, stats) = bounded(1);
         let sent = self.commands.send(Command::Stats(reply)).is_ok();
-        sent.then(|| stats.recv().ok()).flatten().unwrap_or_default()
+        sent.then(|| stats.recv().ok())
+            .flatten()
+            .unwrap_or_default()
     }
 
     /// Takes no more requests, waits until every accepted one is settled, and ends all threads.
@@ -269,9 +321,13 @@ impl Host {
     }
 
     fn close(&mut self) -> Stats {
-        let Some(threads) = self.threads.take() else { return Stats::default() };
+        let Some(threads) = self.threads.take() else {
+            return Stats::default();
+        };
         let _ = self.commands.send(Command::Drain);
-        let Ok((stats, exited)) = threads.driver.join() else { return Stats::default() };
+        let Ok((stats, exited)) = threads.driver.join() else {
+            return Stats::default();
+        };
         for (index, worker) in threads.workers.into_iter().enumerate() {
             // A run that never ends keeps its thread, and would keep this one.
             if exited.contains(&index) {
@@ -292,7 +348,10 @@ fn spawn<T: Send + 'static>(
     thread: String,
     body: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>, Error> {
-    thread::Builder::new().name(thread.clone()).spawn(body).map_err(|source| Error::Thread { thread, source })
+    thread::Builder::new()
+        .name(thread.clone())
+        .spawn(body)
+        .map_err(|source| Error::Thread { thread, source })
 }
 
 /// The first error, or nothing once all workers have loaded their plans.

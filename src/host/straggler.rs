@@ -56,7 +56,11 @@ impl FromStr for Straggler {
 
     fn from_str(s: &str) -> Result<Self, StragglerError> {
         const FORM: &str = "slow:WORKER:FACTOR[:PROB] or pause:WORKER:MS[:PROB]";
-        let error = |what: String, expected| StragglerError { given: s.to_owned(), what, expected };
+        let error = |what: String, expected| StragglerError {
+            given: s.to_owned(),
+            what,
+            expected,
+        };
         let number = |name: &str, text: &str, range: std::ops::RangeInclusive<f64>, expected| {
             text.parse()
                 .ok()
@@ -66,13 +70,28 @@ impl FromStr for Straggler {
         let fields: Vec<&str> = s.split(':').collect();
         let (kind, worker, amount, probability) = match fields[..] {
             [kind, worker, amount] => (kind, worker, amount, 1.0),
-            [kind, worker, amount, p] => (kind, worker, amount, number("PROB", p, 0.0..=1.0, "a share from 0 to 1")?),
+            [kind, worker, amount, p] => (
+                kind,
+                worker,
+                amount,
+                number("PROB", p, 0.0..=1.0, "a share from 0 to 1")?,
+            ),
             _ => return Err(error(format!("it has {} fields", fields.len()), FORM)),
         };
         let effect = match kind {
-            "slow" => Effect::Slow(number("FACTOR", amount, 1.0..=1e6, "a factor of 1 or more")?),
+            "slow" => Effect::Slow(number(
+                "FACTOR",
+                amount,
+                1.0..=1e6,
+                "a factor of 1 or more",
+            )?),
             "pause" => {
-                let ms = number("MS", amount, 0.0..=LONGEST_MS, "milliseconds from 0 to an hour")?;
+                let ms = number(
+                    "MS",
+                    amount,
+                    0.0..=LONGEST_MS,
+                    "milliseconds from 0 to an hour",
+                )?;
                 Effect::Pause(Duration::from_secs_f64(ms / 1e3))
             }
             _ => return Err(error(format!("no straggler is called \"{kind}\""), FORM)),
@@ -80,7 +99,11 @@ impl FromStr for Straggler {
         let worker = worker
             .parse()
             .map_err(|_| error(format!("WORKER is \"{worker}\""), "a worker's index from 0"))?;
-        Ok(Straggler { worker, effect, probability })
+        Ok(Straggler {
+            worker,
+            effect,
+            probability,
+        })
     }
 }
 
@@ -88,7 +111,9 @@ impl fmt::Display for Straggler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.effect {
             Effect::Slow(factor) => write!(f, "slow:{}:{factor}", self.worker)?,
-            Effect::Pause(pause) => write!(f, "pause:{}:{}", self.worker, pause.as_secs_f64() * 1e3)?,
+            Effect::Pause(pause) => {
+                write!(f, "pause:{}:{}", self.worker, pause.as_secs_f64() * 1e3)?
+            }
         }
         if self.probability < 1.0 {
             write!(f, ":{}", self.probability)?;
@@ -107,14 +132,21 @@ pub(super) struct Injector {
 impl Injector {
     pub(super) fn new(all: &[Straggler], worker: usize, seed: u64) -> Self {
         let stragglers = all.iter().copied().filter(|s| s.worker == worker).collect();
-        Self { stragglers, state: seed ^ (worker as u64 + 1).wrapping_mul(0xD1B5_4A32_D192_ED03) }
+        Self {
+            stragglers,
+            state: seed ^ (worker as u64 + 1).wrapping_mul(0xD1B5_4A32_D192_ED03),
+        }
     }
 
     /// How much longer a run that took `service` is to take.
     pub(super) fn delay(&mut self, service: Duration) -> Duration {
         let mut delay = Duration::ZERO;
         for i in 0..self.stragglers.len() {
-            let Straggler { effect, probability, .. } = self.stragglers[i];
+            let Straggler {
+                effect,
+                probability,
+                ..
+            } = self.stragglers[i];
             if self.uniform() < probability {
                 delay += match effect {
                     Effect::Slow(factor) => service.mul_f64(factor - 1.0),
@@ -141,7 +173,12 @@ mod tests {
 
     #[test]
     fn a_straggler_is_written_as_it_is_read() {
-        for text in ["slow:0:8", "slow:3:1.5:0.1", "pause:1:50:0.01", "pause:2:0.5"] {
+        for text in [
+            "slow:0:8",
+            "slow:3:1.5:0.1",
+            "pause:1:50:0.01",
+            "pause:2:0.5",
+        ] {
             let straggler: Straggler = text.parse().expect(text);
             assert_eq!(straggler.to_string(), text);
         }
@@ -163,7 +200,10 @@ mod tests {
         ];
         for (text, what) in cases {
             let error = text.parse::<Straggler>().expect_err(text).to_string();
-            assert!(error.starts_with("stragglers: ") && error.contains(what), "{error}");
+            assert!(
+                error.starts_with("stragglers: ") && error.contains(what),
+                "{error}"
+            );
         }
     }
 
@@ -172,12 +212,17 @@ mod tests {
         let all = ["pause:1:5:0.1".parse().expect("valid")];
         let throws = |seed| {
             let mut injector = Injector::new(&all, 1, seed);
-            (0..10_000).map(|_| injector.delay(Duration::ZERO) > Duration::ZERO).collect::<Vec<_>>()
+            (0..10_000)
+                .map(|_| injector.delay(Duration::ZERO) > Duration::ZERO)
+                .collect::<Vec<_>>()
         };
         assert_eq!(throws(7), throws(7));
         assert_ne!(throws(7), throws(8));
         let hits = throws(7).iter().filter(|&&hit| hit).count();
         assert!((900..1100).contains(&hits), "{hits}");
-        assert_eq!(Injector::new(&all, 0, 7).delay(Duration::from_secs(1)), Duration::ZERO);
+        assert_eq!(
+            Injector::new(&all, 0, 7).delay(Duration::from_secs(1)),
+            Duration::ZERO
+        );
     }
 }

@@ -36,7 +36,12 @@ pub(super) struct Order {
 #[derive(Debug)]
 pub(super) enum Report {
     /// A run succeeded: one row of results an image.
-    Done { job: JobId, rows: Vec<Vec<Scored>>, service: Duration, injected: Duration },
+    Done {
+        job: JobId,
+        rows: Vec<Vec<Scored>>,
+        service: Duration,
+        injected: Duration,
+    },
     /// A run failed; the worker still works.
     Failed { job: JobId, reason: String },
     /// The worker and its jobs are gone; it is trying to come back.
@@ -73,7 +78,10 @@ pub struct Restart {
 
 impl Default for Restart {
     fn default() -> Self {
-        Self { attempts: 5, backoff: Duration::from_millis(50) }
+        Self {
+            attempts: 5,
+            backoff: Duration::from_millis(50),
+        }
     }
 }
 
@@ -94,7 +102,10 @@ pub(super) struct Worker {
 impl Worker {
     /// The thread's whole life. Tells `opened` first whether the programs could be loaded.
     pub(super) fn run(mut self, opened: Sender<Result<(), Error>>) {
-        let _farewell = Farewell { index: self.index, commands: self.commands.clone() };
+        let _farewell = Farewell {
+            index: self.index,
+            commands: self.commands.clone(),
+        };
         let mut programs = match self.load() {
             Ok(programs) => programs,
             Err(failure) => {
@@ -111,7 +122,9 @@ impl Worker {
             if order.epoch < epoch || self.stop.load(Ordering::Relaxed) {
                 continue;
             }
-            let Err(reason) = self.serve(&mut programs, order) else { continue };
+            let Err(reason) = self.serve(&mut programs, order) else {
+                continue;
+            };
             epoch += 1;
             self.report(Report::Lost { reason });
             // Dropped inside the net too: a broken device may panic once more when its buffers go.
@@ -126,8 +139,15 @@ impl Worker {
 
     /// Runs one job and reports it; an error if the worker was lost with it.
     fn serve(&mut self, programs: &mut Programs, order: Order) -> Result<(), String> {
-        let Order { job, kind, images, ids, .. } = order;
-        let span = tracing::debug_span!("run", worker = self.index, job = job.0, ?kind, requests = ?ids);
+        let Order {
+            job,
+            kind,
+            images,
+            ids,
+            ..
+        } = order;
+        let span =
+            tracing::debug_span!("run", worker = self.index, job = job.0, ?kind, requests = ?ids);
         let _entered = span.enter();
         let began = Instant::now();
         let outcome = catch_unwind(AssertUnwindSafe(|| programs.run(kind, &images)));
@@ -138,12 +158,22 @@ impl Worker {
                     tracing::debug!(?injected, "injected straggling");
                     sleep_until(Instant::now() + injected, &self.stop);
                 }
-                self.report(Report::Done { job, rows, service: began.elapsed(), injected });
+                self.report(Report::Done {
+                    job,
+                    rows,
+                    service: began.elapsed(),
+                    injected,
+                });
                 Ok(())
             }
-            Ok(Err(RunFailure::Backend(lost @ BackendError::DeviceLost { .. }))) => Err(lost.to_string()),
+            Ok(Err(RunFailure::Backend(lost @ BackendError::DeviceLost { .. }))) => {
+                Err(lost.to_string())
+            }
             Ok(Err(failure)) => {
-                self.report(Report::Failed { job, reason: failure.to_string() });
+                self.report(Report::Failed {
+                    job,
+                    reason: failure.to_string(),
+                });
                 Ok(())
             }
             Err(panic) => Err(format!("panicked: {}", panic_message(&*panic))),
@@ -184,7 +214,9 @@ impl Worker {
             match self.load() {
                 Ok(programs) => return Ok(programs),
                 Err(LoadFailure::Backend(error)) => reason = error.to_string(),
-                Err(LoadFailure::Panic(message)) => reason = format!("panicked while loading: {message}"),
+                Err(LoadFailure::Panic(message)) => {
+                    reason = format!("panicked while loading: {message}")
+                }
             }
             tracing::debug!(worker = self.index, attempt, reason, "restart failed");
             pause = pause.saturating_mul(2);
@@ -195,8 +227,16 @@ impl Worker {
     fn open_error(&self, failure: LoadFailure) -> Error {
         let (worker, device) = (self.index, self.device.info().name.clone());
         match failure {
-            LoadFailure::Backend(source) => Error::Load { worker, device, source },
-            LoadFailure::Panic(reason) => Error::LoadPanic { worker, device, reason },
+            LoadFailure::Backend(source) => Error::Load {
+                worker,
+                device,
+                source,
+            },
+            LoadFailure::Panic(reason) => Error::LoadPanic {
+                worker,
+                device,
+                reason,
+            },
         }
     }
 
@@ -213,7 +253,9 @@ enum RunFailure {
     Backend(#[from] BackendError),
     #[error("no plan takes {images} images in one run")]
     TooMany { images: usize },
-    #[error("the plan gave {rows} results for {images} images; expected one each, of finite scores")]
+    #[error(
+        "the plan gave {rows} results for {images} images; expected one each, of finite scores"
+    )]
     Rows { rows: usize, images: usize },
     #[error("the plan gives a tensor; expected one that ends with top_k")]
     Tensor,
@@ -222,14 +264,25 @@ enum RunFailure {
 impl Programs {
     fn run(&mut self, kind: Kind, images: &[Image]) -> Result<Vec<Vec<Scored>>, RunFailure> {
         let program = match kind {
-            Kind::Base => self.base.iter_mut().find(|(capacity, _)| *capacity >= images.len()).map(|(_, p)| p),
+            Kind::Base => self
+                .base
+                .iter_mut()
+                .find(|(capacity, _)| *capacity >= images.len())
+                .map(|(_, p)| p),
             Kind::Collage => self.collage.as_mut(),
         };
-        let program = program.ok_or(RunFailure::TooMany { images: images.len() })?;
-        let Output::TopK(rows) = program.run(Input::Images(images))? else { return Err(RunFailure::Tensor) };
+        let program = program.ok_or(RunFailure::TooMany {
+            images: images.len(),
+        })?;
+        let Output::TopK(rows) = program.run(Input::Images(images))? else {
+            return Err(RunFailure::Tensor);
+        };
         let sound = |row: &Vec<Scored>| row.first().is_some_and(|best| best.score.is_finite());
         if rows.len() != images.len() || !rows.iter().all(sound) {
-            return Err(RunFailure::Rows { rows: rows.len(), images: images.len() });
+            return Err(RunFailure::Rows {
+                rows: rows.len(),
+                images: images.len(),
+            });
         }
         Ok(rows)
     }
@@ -243,11 +296,16 @@ struct Farewell {
 
 impl Drop for Farewell {
     fn drop(&mut self) {
-        let _ = self.commands.send(Command::Report(self.index, Report::Exited));
+        let _ = self
+            .commands
+            .send(Command::Report(self.index, Report::Exited));
     }
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("a panic without a message").to_owned()
 }

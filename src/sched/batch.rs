@@ -47,8 +47,12 @@ impl Scheduler {
         let mut passed = Vec::new();
         let avoid = self.fleet.another_ready(Kind::Base, worker);
         while ids.len() < self.config.max_batch.max(1) {
-            let Some(id) = self.queue.pop_front(|id| is_queued(self.requests.get(&id))) else { break };
-            let Some(request) = self.requests.get(&id) else { continue };
+            let Some(id) = self.queue.pop_front(|id| is_queued(self.requests.get(&id))) else {
+                break;
+            };
+            let Some(request) = self.requests.get(&id) else {
+                continue;
+            };
             if avoid && request.backup.worker() == Some(worker) {
                 passed.push(id);
             } else if request.alone && !ids.is_empty() {
@@ -77,7 +81,17 @@ impl Scheduler {
         }
         self.stats.base_runs += 1;
         self.stats.base_images += ids.len() as u64;
-        self.launch_job(job, Job { kind: Kind::Base, worker, ids, launched_at: self.now, attempts: 0, cancelled: 0 });
+        self.launch_job(
+            job,
+            Job {
+                kind: Kind::Base,
+                worker,
+                ids,
+                launched_at: self.now,
+                attempts: 0,
+                cancelled: 0,
+            },
+        );
     }
 }
 

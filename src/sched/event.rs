@@ -232,6 +232,9 @@ impl Classify for Error {
     }
 
     fn can_retry(&self) -> bool {
-        matches!(self, Error::Overloaded { .. } | Error::DeadlineExceeded | Error::Failed { .. })
+        matches!(
+            self,
+            Error::Overloaded { .. } | Error::DeadlineExceeded | Error::Failed { .. }
+        )
     }
 }

@@ -43,7 +43,12 @@ impl Groups {
     pub(super) fn join(&mut self, id: RequestId, tiles: usize, now: Micros) -> GroupId {
         let open = match self.open {
             Some(open) => open,
-            None => self.insert(Group { members: Vec::with_capacity(tiles), waiting: 0, attempts: 0, since: now }),
+            None => self.insert(Group {
+                members: Vec::with_capacity(tiles),
+                waiting: 0,
+                attempts: 0,
+                since: now,
+            }),
         };
         self.open = Some(open);
         if let Some(group) = self.groups.get_mut(&open) {
@@ -58,13 +63,19 @@ impl Groups {
 
     /// When the open group stops waiting for members.
     pub(super) fn closes_at(&self, wait: Micros) -> Option<Micros> {
-        self.groups.get(&self.open?).map(|g| g.since.saturating_add(wait))
+        self.groups
+            .get(&self.open?)
+            .map(|g| g.since.saturating_add(wait))
     }
 
     /// Closes the open group; true if nobody in it waits any more, so that it is gone without a collage.
     pub(super) fn close(&mut self, now: Micros) -> bool {
-        let Some(id) = self.open.take() else { return false };
-        let Some(group) = self.groups.get_mut(&id) else { return false };
+        let Some(id) = self.open.take() else {
+            return false;
+        };
+        let Some(group) = self.groups.get_mut(&id) else {
+            return false;
+        };
         group.since = now;
         if group.waiting == 0 {
             self.groups.remove(&id);
@@ -76,7 +87,9 @@ impl Groups {
 
     /// A member was settled; true if it was the last of a closed group, which is gone without a collage.
     pub(super) fn leave(&mut self, id: GroupId) -> bool {
-        let Some(group) = self.groups.get_mut(&id) else { return false };
+        let Some(group) = self.groups.get_mut(&id) else {
+            return false;
+        };
         group.waiting -= 1;
         if group.waiting > 0 || self.open == Some(id) {
             return false;
@@ -88,7 +101,12 @@ impl Groups {
 
     /// A collage failed: its members wait for another, before all other groups.
     pub(super) fn again(&mut self, members: Vec<RequestId>, attempts: u32, now: Micros) -> GroupId {
-        let id = self.insert(Group { waiting: members.len(), members, attempts, since: now });
+        let id = self.insert(Group {
+            waiting: members.len(),
+            members,
+            attempts,
+            since: now,
+        });
         self.ready.push_front(id);
         id
     }
@@ -110,7 +128,10 @@ impl Groups {
     pub(super) fn dissolve(&mut self) -> Vec<RequestId> {
         self.open = None;
         self.ready = Fifo::default();
-        let mut members: Vec<_> = std::mem::take(&mut self.groups).into_values().flat_map(|g| g.members).collect();
+        let mut members: Vec<_> = std::mem::take(&mut self.groups)
+            .into_values()
+            .flat_map(|g| g.members)
+            .collect();
         members.sort_unstable();
         members
     }
@@ -127,7 +148,11 @@ impl Scheduler {
     pub(super) fn launch_collage(&mut self) -> bool {
         let mut passed = Vec::new(); // groups that must wait for another worker than those free
         let mut launched = false;
-        while let Some(id) = self.groups.ready.pop_front(|g| self.groups.groups.contains_key(&g)) {
+        while let Some(id) = self
+            .groups
+            .ready
+            .pop_front(|g| self.groups.groups.contains_key(&g))
+        {
             let members = self.waiting_members(id);
             let Some(worker) = self.place_collage(&members) else {
                 passed.push(id);
@@ -147,7 +172,11 @@ impl Scheduler {
 
     fn waiting_members(&self, id: GroupId) -> Vec<RequestId> {
         let members = self.groups.groups.get(&id).map_or(&[][..], |g| &g.members);
-        members.iter().copied().filter(|m| self.requests.contains_key(m)).collect()
+        members
+            .iter()
+            .copied()
+            .filter(|m| self.requests.contains_key(m))
+            .collect()
     }
 
     fn run_collage(&mut self, worker: WorkerId, ids: Vec<RequestId>, attempts: u32) {
@@ -159,7 +188,17 @@ impl Scheduler {
         }
         self.stats.collage_runs += 1;
         self.stats.collage_tiles += ids.len() as u64;
-        self.launch_job(job, Job { kind: Kind::Collage, worker, ids, launched_at: self.now, attempts, cancelled: 0 });
+        self.launch_job(
+            job,
+            Job {
+                kind: Kind::Collage,
+                worker,
+                ids,
+                launched_at: self.now,
+                attempts,
+                cancelled: 0,
+            },
+        );
     }
 
     /// The best free worker for these members' collage: on a device that runs none of their bases if there is one,
@@ -203,6 +242,11 @@ impl Scheduler {
 /// The scheduler's word for a launch.
 impl Job {
     pub(super) fn action(&self, job: super::JobId) -> Action {
-        Action::Launch { worker: self.worker, job, kind: self.kind, ids: self.ids.clone() }
+        Action::Launch {
+            worker: self.worker,
+            job,
+            kind: self.kind,
+            ids: self.ids.clone(),
+        }
     }
 }

@@ -47,13 +47,22 @@ pub(super) struct Slowness {
 
 impl Slowness {
     pub(super) fn new(forget: Micros, now: Micros) -> Self {
-        Self { ratio: 1.0, updated_at: now, forget: forget.max(1) as f64 }
+        Self {
+            ratio: 1.0,
+            updated_at: now,
+            forget: forget.max(1) as f64,
+        }
     }
 
     pub(super) fn observe(&mut self, ratio: f64, now: Micros) {
         let age = now.saturating_sub(self.updated_at) as f64;
         let kept = 1.0 + (self.ratio - 1.0) * (-age / self.forget).exp();
-        self.ratio = if ratio > kept { ratio } else { kept + (ratio - kept) * 0.3 }.clamp(0.0, WORST);
+        self.ratio = if ratio > kept {
+            ratio
+        } else {
+            kept + (ratio - kept) * 0.3
+        }
+        .clamp(0.0, WORST);
         self.updated_at = now;
     }
 

@@ -21,7 +21,9 @@ impl Hasher for IdHasher {
 
     fn write_u64(&mut self, n: u64) {
         // Fibonacci hashing; the rotation brings the mixed high bits to where the table looks.
-        self.0 = (self.0 ^ n).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(26);
+        self.0 = (self.0 ^ n)
+            .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+            .rotate_left(26);
     }
 }
 

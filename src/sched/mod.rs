@@ -36,7 +36,9 @@ mod timers;
 
 use std::collections::VecDeque;
 
-pub use event::{Action, Answer, Error, Event, Independence, JobId, Kind, Micros, RequestId, Source, WorkerId};
+pub use event::{
+    Action, Answer, Error, Event, Independence, JobId, Kind, Micros, RequestId, Source, WorkerId,
+};
 pub use map::IdMap;
 pub use place::{Role, WorkerConfig, WorkerState};
 pub use policy::{Policy, PolicyError};
@@ -80,7 +82,10 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            workers: vec![WorkerConfig { role: Role::Both, device: 0 }],
+            workers: vec![WorkerConfig {
+                role: Role::Both,
+                device: 0,
+            }],
             policy: Policy::Collage,
             tiles: 9,
             group_wait: 5_000,
@@ -100,7 +105,10 @@ impl Default for Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Base {
     Queued,
-    Running { job: JobId, worker: WorkerId },
+    Running {
+        job: JobId,
+        worker: WorkerId,
+    },
     /// It will not come: it failed too often, or nobody can run it.
     Exhausted,
 }
@@ -111,9 +119,16 @@ enum Backup {
     /// There is none: no policy asked for it, it abstained or it was given up.
     None,
     Grouped(GroupId),
-    Running { job: JobId, worker: WorkerId },
+    Running {
+        job: JobId,
+        worker: WorkerId,
+    },
     /// Acceptable, and waiting for the release time.
-    Held { job: JobId, index: usize, worker: WorkerId },
+    Held {
+        job: JobId,
+        index: usize,
+        worker: WorkerId,
+    },
 }
 
 #[derive(Debug)]
@@ -191,8 +206,16 @@ impl Scheduler {
         // What fell due before this event is settled before it: a base answer just after the deadline is late.
         self.expire(self.now, false);
         match event {
-            Event::Submit { id, release_at, deadline_at } => self.submit(id, release_at, deadline_at),
-            Event::Done { worker, job, confidences } => self.done(worker, job, &confidences),
+            Event::Submit {
+                id,
+                release_at,
+                deadline_at,
+            } => self.submit(id, release_at, deadline_at),
+            Event::Done {
+                worker,
+                job,
+                confidences,
+            } => self.done(worker, job, &confidences),
             Event::Failed { worker, job } => self.failed(worker, job),
             Event::WorkerLost { worker } => self.worker_lost(worker),
             Event::WorkerReady { worker } => self.fleet.revive(worker, self.now),
@@ -265,7 +288,12 @@ impl Scheduler {
         } else if !based && !backed {
             return self.refuse(id, Error::NoWorkers);
         } else if self.requests.len() >= self.config.queue {
-            return self.refuse(id, Error::Overloaded { queue: self.config.queue });
+            return self.refuse(
+                id,
+                Error::Overloaded {
+                    queue: self.config.queue,
+                },
+            );
         }
         let backup = match backed {
             true => Backup::Grouped(self.groups.join(id, self.config.tiles.max(1), self.now)),
@@ -285,7 +313,11 @@ impl Scheduler {
         if based {
             self.queue.push_back(id);
         }
-        self.timers.push(Timer { at: deadline_at, due: Due::Deadline, id });
+        self.timers.push(Timer {
+            at: deadline_at,
+            due: Due::Deadline,
+            id,
+        });
     }
 
     fn failed(&mut self, worker: WorkerId, job: JobId) {
@@ -306,7 +338,9 @@ impl Scheduler {
     }
 
     fn retire_after(&mut self, worker: WorkerId, failures: u32) {
-        if failures >= self.config.max_failures && self.fleet.state(worker) != Some(WorkerState::Retired) {
+        if failures >= self.config.max_failures
+            && self.fleet.state(worker) != Some(WorkerState::Retired)
+        {
             self.worker_retired(worker);
             self.actions.push_back(Action::Retire { worker });
         }
@@ -330,7 +364,9 @@ impl Scheduler {
                 (None, None) => false,
                 (Some(_), None) => self.launch_base(),
                 (None, Some(_)) => self.launch_collage(),
-                (Some(base), Some(collage)) if collage < base => self.launch_collage() || self.launch_base(),
+                (Some(base), Some(collage)) if collage < base => {
+                    self.launch_collage() || self.launch_base()
+                }
                 (Some(_), Some(_)) => self.launch_base() || self.launch_collage(),
             };
             if !launched {
@@ -361,8 +397,10 @@ impl Scheduler {
 }
 
 fn is_live(requests: &IdMap<RequestId, Request>, timer: Timer) -> bool {
-    requests.get(&timer.id).is_some_and(|request| match timer.due {
-        Due::Release => matches!(request.backup, Backup::Held { .. }),
-        Due::Deadline => true,
-    })
+    requests
+        .get(&timer.id)
+        .is_some_and(|request| match timer.due {
+            Due::Release => matches!(request.backup, Backup::Held { .. }),
+            Due::Deadline => true,
+        })
 }

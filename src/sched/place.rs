@@ -134,7 +134,10 @@ impl Fleet {
         let free = &self.free[slot(kind)];
         match after {
             None => free.first().copied(),
-            Some(rank) => free.range((Bound::Excluded(rank), Bound::Unbounded)).next().copied(),
+            Some(rank) => free
+                .range((Bound::Excluded(rank), Bound::Unbounded))
+                .next()
+                .copied(),
         }
     }
 
@@ -145,12 +148,17 @@ impl Fleet {
 
     /// Whether another ready worker than this one can run `kind`.
     pub(super) fn another_ready(&self, kind: Kind, worker: WorkerId) -> bool {
-        let own = self.workers.get(worker.0).is_some_and(|w| w.state == WorkerState::Ready && w.config.role.can(kind));
+        let own = self
+            .workers
+            .get(worker.0)
+            .is_some_and(|w| w.state == WorkerState::Ready && w.config.role.can(kind));
         self.ready[slot(kind)] > usize::from(own)
     }
 
     pub(super) fn can(&self, worker: WorkerId, kind: Kind) -> bool {
-        self.workers.get(worker.0).is_some_and(|w| w.config.role.can(kind))
+        self.workers
+            .get(worker.0)
+            .is_some_and(|w| w.config.role.can(kind))
     }
 
     pub(super) fn device(&self, worker: WorkerId) -> Option<usize> {
@@ -169,8 +177,18 @@ impl Fleet {
     }
 
     /// A run of `images` images, launched at `launched_at`, succeeded.
-    pub(super) fn succeed(&mut self, worker: WorkerId, job: JobId, kind: Kind, images: usize, launched_at: Micros, now: Micros) {
-        let Some(w) = self.workers.get_mut(worker.0) else { return };
+    pub(super) fn succeed(
+        &mut self,
+        worker: WorkerId,
+        job: JobId,
+        kind: Kind,
+        images: usize,
+        launched_at: Micros,
+        now: Micros,
+    ) {
+        let Some(w) = self.workers.get_mut(worker.0) else {
+            return;
+        };
         let service = now.saturating_sub(launched_at.max(w.ended_at));
         let ratio = self.normal.observe(kind, images, service);
         w.slowness.observe(ratio, now);
@@ -182,7 +200,9 @@ impl Fleet {
 
     /// A run failed; says how many have in a row.
     pub(super) fn fail(&mut self, worker: WorkerId, job: JobId, now: Micros) -> u32 {
-        let Some(w) = self.workers.get_mut(worker.0) else { return 0 };
+        let Some(w) = self.workers.get_mut(worker.0) else {
+            return 0;
+        };
         w.jobs.retain(|&j| j != job);
         w.ended_at = now;
         let failures = w.strike(now);
@@ -192,7 +212,9 @@ impl Fleet {
 
     /// The worker is gone for now; gives back its jobs and how often in a row it failed.
     pub(super) fn lose(&mut self, worker: WorkerId, now: Micros) -> (Vec<JobId>, u32) {
-        let Some(w) = self.workers.get_mut(worker.0) else { return (Vec::new(), 0) };
+        let Some(w) = self.workers.get_mut(worker.0) else {
+            return (Vec::new(), 0);
+        };
         if w.state != WorkerState::Ready {
             return (Vec::new(), w.failures);
         }
@@ -214,7 +236,9 @@ impl Fleet {
 
     /// Changes the state and the counts with it; gives back the jobs if the worker no longer works.
     fn set_state(&mut self, worker: WorkerId, state: WorkerState) -> Vec<JobId> {
-        let Some(w) = self.workers.get_mut(worker.0) else { return Vec::new() };
+        let Some(w) = self.workers.get_mut(worker.0) else {
+            return Vec::new();
+        };
         let before = std::mem::replace(&mut w.state, state);
         for kind in KINDS.into_iter().filter(|&k| w.config.role.can(k)) {
             let (ready, usable) = (&mut self.ready[slot(kind)], &mut self.usable[slot(kind)]);
@@ -223,16 +247,26 @@ impl Fleet {
             *usable -= usize::from(before != WorkerState::Retired);
             *usable += usize::from(state != WorkerState::Retired);
         }
-        let jobs = if state == WorkerState::Ready { Vec::new() } else { std::mem::take(&mut w.jobs) };
+        let jobs = if state == WorkerState::Ready {
+            Vec::new()
+        } else {
+            std::mem::take(&mut w.jobs)
+        };
         self.reindex(worker);
         jobs
     }
 
     /// Puts the worker where it now belongs in the sets of free ones.
     fn reindex(&mut self, worker: WorkerId) {
-        let Some(w) = self.workers.get_mut(worker.0) else { return };
+        let Some(w) = self.workers.get_mut(worker.0) else {
+            return;
+        };
         let free = w.state == WorkerState::Ready && w.jobs.len() < self.depth;
-        let rank = free.then(|| Rank { outstanding: w.jobs.len(), slowness: w.slowness.rank(), worker });
+        let rank = free.then(|| Rank {
+            outstanding: w.jobs.len(),
+            slowness: w.slowness.rank(),
+            worker,
+        });
         let before = std::mem::replace(&mut w.rank, rank);
         for kind in KINDS.into_iter().filter(|&k| w.config.role.can(k)) {
             let set = &mut self.free[slot(kind)];

@@ -40,6 +40,11 @@ impl FromStr for Policy {
     type Err = PolicyError;
 
     fn from_str(s: &str) -> Result<Self, PolicyError> {
-        Policy::ALL.into_iter().find(|p| p.to_string() == s).ok_or_else(|| PolicyError { given: s.to_owned() })
+        Policy::ALL
+            .into_iter()
+            .find(|p| p.to_string() == s)
+            .ok_or_else(|| PolicyError {
+                given: s.to_owned(),
+            })
     }
 }

@@ -12,7 +12,10 @@ pub(super) struct Fifo<T> {
 
 impl<T> Default for Fifo<T> {
     fn default() -> Self {
-        Self { entries: VecDeque::new(), live: 0 }
+        Self {
+            entries: VecDeque::new(),
+            live: 0,
+        }
     }
 }
 

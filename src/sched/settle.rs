@@ -5,7 +5,9 @@
 //! - A request whose base can no longer come and that no collage may answer fails at once.
 //! - At the deadline the rest fail.
 
-use super::event::{Action, Answer, Error, Independence, JobId, Kind, Micros, RequestId, Source, WorkerId};
+use super::event::{
+    Action, Answer, Error, Independence, JobId, Kind, Micros, RequestId, Source, WorkerId,
+};
 use super::timers::{Due, Timer};
 use super::{Backup, Base, Job, Request, Scheduler, batch};
 
@@ -26,20 +28,39 @@ impl Scheduler {
 
     /// The release time of a request whose collage answer is held has come.
     fn release(&mut self, id: RequestId) {
-        let Some(request) = self.requests.get(&id) else { return };
-        let Backup::Held { job, index, worker } = request.backup else { return };
+        let Some(request) = self.requests.get(&id) else {
+            return;
+        };
+        let Backup::Held { job, index, worker } = request.backup else {
+            return;
+        };
         // A driver that woke up late must not turn a missed deadline into an answer.
         if self.now <= request.deadline_at {
             let independence = self.independence(request, worker);
-            let answer = Answer { source: Source::Collage, job, index, worker, independence };
+            let answer = Answer {
+                source: Source::Collage,
+                job,
+                index,
+                worker,
+                independence,
+            };
             self.settle(id, Ok(answer));
         }
     }
 
     pub(super) fn done(&mut self, worker: WorkerId, id: JobId, confidences: &[f32]) {
         // A job that is not known was given up with its worker; whoever waited for it has been placed elsewhere.
-        let Some(job) = self.jobs.remove(&id) else { return };
-        self.fleet.succeed(worker, id, job.kind, job.ids.len(), job.launched_at, self.now);
+        let Some(job) = self.jobs.remove(&id) else {
+            return;
+        };
+        self.fleet.succeed(
+            worker,
+            id,
+            job.kind,
+            job.ids.len(),
+            job.launched_at,
+            self.now,
+        );
         match job.kind {
             Kind::Base => self.base_done(id, &job),
             Kind::Collage => self.collage_done(id, &job, confidences),
@@ -53,9 +74,19 @@ impl Scheduler {
                 missing += 1;
                 continue;
             };
-            let independence =
-                request.backup.worker().map_or(Independence::None, |collage| self.independence(request, collage));
-            let answer = Answer { source: Source::Base, job: id, index, worker: job.worker, independence };
+            let independence = request
+                .backup
+                .worker()
+                .map_or(Independence::None, |collage| {
+                    self.independence(request, collage)
+                });
+            let answer = Answer {
+                source: Source::Base,
+                job: id,
+                index,
+                worker: job.worker,
+                independence,
+            };
             self.settle(request_id, Ok(answer));
         }
         self.stats.late += missing - job.cancelled.min(missing);
@@ -69,18 +100,28 @@ impl Scheduler {
                 self.stats.unneeded += 1;
                 continue;
             };
-            let acceptable = confidences.get(index).is_some_and(|&c| c >= self.config.min_confidence);
+            let acceptable = confidences
+                .get(index)
+                .is_some_and(|&c| c >= self.config.min_confidence);
             if !acceptable {
                 self.stats.abstained += 1;
                 request.backup = Backup::None;
                 self.fail_if_hopeless(request_id);
                 continue;
             }
-            request.backup = Backup::Held { job: id, index, worker: job.worker };
+            request.backup = Backup::Held {
+                job: id,
+                index,
+                worker: job.worker,
+            };
             held += 1;
             let at = request.release_at;
             if at > self.now {
-                self.timers.push(Timer { at, due: Due::Release, id: request_id });
+                self.timers.push(Timer {
+                    at,
+                    due: Due::Release,
+                    id: request_id,
+                });
             }
         }
         // Held first and released after, so that one rule tells when the job's results are needed no more.
@@ -90,7 +131,11 @@ impl Scheduler {
         }
         self.held.insert(id, held);
         for &request_id in &job.ids {
-            if self.requests.get(&request_id).is_some_and(|r| r.release_at <= self.now) {
+            if self
+                .requests
+                .get(&request_id)
+                .is_some_and(|r| r.release_at <= self.now)
+            {
                 self.release(request_id);
             }
         }
@@ -100,7 +145,9 @@ impl Scheduler {
     fn independence(&self, request: &Request, collage: WorkerId) -> Independence {
         match request.base_worker {
             Some(base) if base == collage => Independence::None,
-            Some(base) if self.fleet.device(base) == self.fleet.device(collage) => Independence::Worker,
+            Some(base) if self.fleet.device(base) == self.fleet.device(collage) => {
+                Independence::Worker
+            }
             _ => Independence::Device,
         }
     }
@@ -108,7 +155,9 @@ impl Scheduler {
     /// A job brought no result: its requests get another run, alone, so that one bad image does not take others with
     /// it again; or none, after too many.
     pub(super) fn lost_job(&mut self, id: JobId) {
-        let Some(job) = self.jobs.remove(&id) else { return };
+        let Some(job) = self.jobs.remove(&id) else {
+            return;
+        };
         match job.kind {
             Kind::Base => {
                 for &request_id in job.ids.iter().rev() {
@@ -120,7 +169,9 @@ impl Scheduler {
     }
 
     fn retry_base(&mut self, id: RequestId) {
-        let Some(request) = self.requests.get_mut(&id) else { return };
+        let Some(request) = self.requests.get_mut(&id) else {
+            return;
+        };
         request.attempts += 1;
         request.alone = true;
         if request.attempts < self.config.max_attempts {
@@ -134,12 +185,19 @@ impl Scheduler {
     }
 
     fn retry_collage(&mut self, job: &Job) {
-        let members: Vec<_> = job.ids.iter().copied().filter(|id| self.requests.contains_key(id)).collect();
+        let members: Vec<_> = job
+            .ids
+            .iter()
+            .copied()
+            .filter(|id| self.requests.contains_key(id))
+            .collect();
         if members.is_empty() {
             return;
         }
         if job.attempts + 1 < self.config.max_attempts && self.fleet.could(Kind::Collage) {
-            let group = self.groups.again(members.clone(), job.attempts + 1, self.now);
+            let group = self
+                .groups
+                .again(members.clone(), job.attempts + 1, self.now);
             for id in &members {
                 if let Some(request) = self.requests.get_mut(id) {
                     request.backup = Backup::Grouped(group);
@@ -167,7 +225,10 @@ impl Scheduler {
             self.give_up_collage(members);
         }
         if !self.fleet.could(Kind::Base) {
-            while let Some(id) = self.queue.pop_front(|id| batch::is_queued(self.requests.get(&id))) {
+            while let Some(id) = self
+                .queue
+                .pop_front(|id| batch::is_queued(self.requests.get(&id)))
+            {
                 if let Some(request) = self.requests.get_mut(&id) {
                     request.base = Base::Exhausted;
                     self.fail_if_hopeless(id);
@@ -177,10 +238,14 @@ impl Scheduler {
     }
 
     fn fail_if_hopeless(&mut self, id: RequestId) {
-        let Some(request) = self.requests.get(&id) else { return };
+        let Some(request) = self.requests.get(&id) else {
+            return;
+        };
         if request.base == Base::Exhausted && matches!(request.backup, Backup::None) {
             let error = match self.fleet.could(Kind::Base) {
-                true => Error::Failed { attempts: request.attempts },
+                true => Error::Failed {
+                    attempts: request.attempts,
+                },
                 false => Error::NoWorkers,
             };
             self.settle(id, Err(error));
@@ -198,16 +263,27 @@ impl Scheduler {
 
     /// The one way out for an accepted request: frees all that is kept for it.
     pub(super) fn settle(&mut self, id: RequestId, outcome: Result<Answer, Error>) {
-        let Some(request) = self.requests.remove(&id) else { return };
+        let Some(request) = self.requests.remove(&id) else {
+            return;
+        };
         if request.base == Base::Queued {
             self.stats.bases_saved += u64::from(outcome.is_ok());
-            self.queue.void(|id| batch::is_queued(self.requests.get(&id)));
+            self.queue
+                .void(|id| batch::is_queued(self.requests.get(&id)));
         }
         self.count(&outcome);
-        let from_collage = matches!(outcome, Ok(Answer { source: Source::Collage, .. }));
+        let from_collage = matches!(
+            outcome,
+            Ok(Answer {
+                source: Source::Collage,
+                ..
+            })
+        );
         self.actions.push_back(Action::Settle { id, outcome });
         match request.backup {
-            Backup::Grouped(group) => self.stats.collages_saved += u64::from(self.groups.leave(group)),
+            Backup::Grouped(group) => {
+                self.stats.collages_saved += u64::from(self.groups.leave(group))
+            }
             Backup::Held { job, .. } => {
                 self.stats.unneeded += u64::from(!from_collage);
                 self.unhold(job);
@@ -230,14 +306,23 @@ impl Scheduler {
     /// Answers a submission that is not accepted.
     pub(super) fn refuse(&mut self, id: RequestId, error: Error) {
         self.count(&Err(error));
-        self.actions.push_back(Action::Settle { id, outcome: Err(error) });
+        self.actions.push_back(Action::Settle {
+            id,
+            outcome: Err(error),
+        });
     }
 
     fn count(&mut self, outcome: &Result<Answer, Error>) {
         let stats = &mut self.stats;
         *match outcome {
-            Ok(Answer { source: Source::Base, .. }) => &mut stats.base,
-            Ok(Answer { source: Source::Collage, .. }) => &mut stats.collage,
+            Ok(Answer {
+                source: Source::Base,
+                ..
+            }) => &mut stats.base,
+            Ok(Answer {
+                source: Source::Collage,
+                ..
+            }) => &mut stats.collage,
             Err(Error::DeadlineExceeded) => &mut stats.deadline_exceeded,
             Err(Error::Overloaded { .. }) => &mut stats.overloaded,
             Err(Error::Cancelled) => &mut stats.cancelled,
