@@ -1,5 +1,6 @@
 //! `collage`: a batched inference engine whose answers arrive by deadline.
 pub mod backend;
+pub mod config;
 pub mod engine;
 pub mod error;
 pub mod host;
