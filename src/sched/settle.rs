@@ -174,6 +174,7 @@ impl Scheduler {
         };
         request.attempts += 1;
         request.alone = true;
+        request.failed_on = request.base_worker;
         if request.attempts < self.config.max_attempts {
             request.base = Base::Queued;
             self.queue.push_front(id);
