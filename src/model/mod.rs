@@ -173,7 +173,7 @@ fn read(bytes: &[u8], arch: Option<&str>) -> Result<(Metadata, Network, Weights)
     let metadata = Metadata::parse(json)?;
     let layers = metadata.architecture.layers()?;
     if let Some(named) = named
-        && named.resnet().layers()? != layers
+        && named.resnet().layers()? != *layers
     {
         return Err(Fault::ArchContradicted {
             arch: named.name().to_owned(),
@@ -183,10 +183,11 @@ fn read(bytes: &[u8], arch: Option<&str>) -> Result<(Metadata, Network, Weights)
     if found != metadata.sha256 {
         return Err(Fault::Checksum {
             found,
-            expected: metadata.sha256,
+            expected: metadata.sha256.clone(),
         });
     }
     let (network, weights) = weights::load(&container, &layers)?;
+    drop(layers);
     check_network(&network, &metadata)?;
     Ok((metadata, network, weights))
 }

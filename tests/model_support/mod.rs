@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // Each test file uses its own part.
 
+pub mod lies;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
