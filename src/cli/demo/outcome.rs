@@ -175,6 +175,11 @@ pub fn ms(value: f64) -> String {
     }
 }
 
+/// A duration that was set, not measured: as it was written.
+pub fn setting_ms(value: f64) -> String {
+    format!("{value} ms")
+}
+
 /// A fraction as people read it. Accuracies of some 10,000 answers do not bear more than two decimals.
 pub fn percent(fraction: f64) -> String {
     format!("{:.2}%", fraction * 100.0)

@@ -4,11 +4,11 @@ use std::fmt::Write;
 
 use hdrhistogram::Histogram;
 
-use crate::cli::demo::outcome::{Run, ms};
+use crate::cli::demo::outcome::{Run, ms, setting_ms};
 
 const LEFT: f64 = 62.0;
-const RIGHT: f64 = 830.0;
-const TOP: f64 = 20.0;
+const RIGHT: f64 = 820.0;
+const TOP: f64 = 28.0;
 const BOTTOM: f64 = 400.0;
 /// Decades of "slower than one in ...": 50% is one in 2, 99.99% is one in 10,000.
 const FIRST: f64 = 2.0;
@@ -76,7 +76,7 @@ fn axes(svg: &mut String, scales: &Scales) {
         let label = if tick >= 1.0 { format!("{tick:.0}") } else { format!("{tick}") };
         let _ = writeln!(svg, "<text class=\"tick\" x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>", LEFT - 10.0, y + 4.5);
     }
-    let _ = writeln!(svg, "<text class=\"axis\" x=\"{}\" y=\"{}\" text-anchor=\"end\">ms</text>", LEFT - 10.0, TOP - 8.0);
+    let _ = writeln!(svg, "<text class=\"axis\" x=\"{}\" y=\"{}\" text-anchor=\"end\">ms</text>", LEFT - 10.0, TOP - 14.0);
     let percentiles = [("50%", 2.0), ("90%", 10.0), ("99%", 100.0), ("99.9%", 1e3), ("99.99%", 1e4)];
     for (label, one_in) in percentiles {
         let x = scales.x(one_in);
@@ -96,10 +96,10 @@ fn release(svg: &mut String, scales: &Scales, release_ms: f64) {
     let _ = writeln!(svg, "<line class=\"release\" x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{RIGHT}\" y2=\"{y:.1}\"/>");
     let _ = writeln!(
         svg,
-        "<text class=\"small halo\" x=\"{}\" y=\"{:.1}\">release time {}: from here on the collage may answer</text>",
+        "<text class=\"small halo\" x=\"{}\" y=\"{:.1}\">release time {}</text>",
         LEFT + 12.0,
         y - 8.0,
-        ms(release_ms)
+        setting_ms(release_ms)
     );
 }
 

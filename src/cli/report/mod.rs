@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use crate::cli::demo::outcome::{Outcome, Run, ms, percent};
+use crate::cli::demo::outcome::{Outcome, Run, ms, percent, setting_ms};
 use crate::cli::failure::Failure;
 
 mod chart;
@@ -195,7 +195,7 @@ fn facts_list(outcome: &Outcome) -> String {
         ("workers", format!("{} base, {} collage", outcome.base_workers, outcome.collage_workers)),
         ("straggler (injected)", outcome.injected.join(", ")),
         ("load", format!("{} requests at {:.0} a second, evenly spaced, in each run", thousands(outcome.requests), outcome.rate)),
-        ("release, deadline", format!("{}, {} after a request was due", ms(outcome.release_ms), ms(outcome.deadline_ms))),
+        ("release, deadline", format!("{}, {} after a request was due", setting_ms(outcome.release_ms), setting_ms(outcome.deadline_ms))),
         ("launches by worker", format!("{} (no redundancy); {} (collage)", launches(none), launches(collage))),
         ("the machine's own noise", format!("the load generator woke late by {} (no redundancy); {} (collage)", late(none), late(collage))),
     ];

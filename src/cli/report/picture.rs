@@ -70,7 +70,7 @@ impl Picture {
             "<figure><div class=\"real\">\
              <div><h3>{count} images, one base run each <span>below each: the base's answer</span></h3>\
              <div class=\"tiles\" {columns}>\n{base}</div></div><div class=\"to\" aria-hidden=\"true\">→</div>\
-             <div><h3>shrunk into one canvas <span>{side} pixels, drawn large; one collage run</span></h3>\
+             <div><h3>shrunk into one canvas <span>one collage run; {side} pixels</span></h3>\
              <img class=\"canvas\" alt=\"the canvas of {count} tiles\" src=\"{}\"></div>\
              <div class=\"to\" aria-hidden=\"true\">→</div>\
              <div><h3>its {count} answers <span>with the network's confidence</span></h3>\
@@ -84,7 +84,7 @@ impl Picture {
 
 fn answer(tile: &Tile) -> String {
     let (class, note) = if tile.abstained {
-        ("is-abstained", format!("unsure: abstains, {}", confidence(tile.collage.confidence)))
+        ("is-abstained", format!("unsure, {}", confidence(tile.collage.confidence)))
     } else if tile.collage.class == tile.truth {
         ("is-right", confidence(tile.collage.confidence))
     } else {
