@@ -15,7 +15,11 @@ impl Image {
     pub fn from_rgb(width: usize, height: usize, pixels: impl Into<Arc<[u8]>>) -> Option<Self> {
         let pixels = pixels.into();
         let len = width.checked_mul(height)?.checked_mul(3)?;
-        (len != 0 && len == pixels.len()).then_some(Self { width, height, pixels })
+        (len != 0 && len == pixels.len()).then_some(Self {
+            width,
+            height,
+            pixels,
+        })
     }
     /// Pixels from left to right.
     pub fn width(&self) -> usize {

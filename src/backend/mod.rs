@@ -6,10 +6,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::error::Classify;
 use crate::image::Image;
 use crate::model::plan::Plan;
 
+pub mod check;
 pub mod cpu;
+pub mod resample;
 #[cfg(feature = "wgpu")]
 pub mod webgpu;
 
@@ -110,6 +113,14 @@ pub enum BackendError {
         /// What the plan takes.
         expected: String,
     },
+    /// The plan contradicts itself; the plan compiler makes no such plan.
+    #[error("plan {plan}: {what}")]
+    InvalidPlan {
+        /// Plan name.
+        plan: String,
+        /// What is wrong, with the step or value.
+        what: String,
+    },
     /// The plan asks for something that this device cannot do.
     #[error("{device}: {what}")]
     Unsupported {
@@ -119,7 +130,9 @@ pub enum BackendError {
         what: String,
     },
     /// More memory than the device gives.
-    #[error("{device}: plan {plan} needs {needed} bytes in one buffer, the device allows {allowed}")]
+    #[error(
+        "{device}: plan {plan} needs {needed} bytes in one buffer, the device allows {allowed}"
+    )]
     OutOfMemory {
         /// Device name.
         device: String,
@@ -158,4 +171,25 @@ pub enum BackendError {
         /// As the driver says.
         reason: String,
     },
+}
+
+impl Classify for BackendError {
+    fn code(&self) -> u32 {
+        match self {
+            BackendError::Input { .. } => 300,
+            BackendError::InvalidPlan { .. } => 301,
+            BackendError::Unsupported { .. } => 302,
+            BackendError::OutOfMemory { .. } => 303,
+            BackendError::DeviceLost { .. } => 304,
+            BackendError::NoDevice { .. } => 305,
+            BackendError::Driver { .. } => 306,
+        }
+    }
+    /// A lost device can come back after it is opened anew; memory can become free.
+    fn can_retry(&self) -> bool {
+        matches!(
+            self,
+            BackendError::DeviceLost { .. } | BackendError::OutOfMemory { .. }
+        )
+    }
 }

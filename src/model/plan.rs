@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::tensor::{DType, Tensor};
 
 /// Index of a [`Value`] in [`Plan::values`].
@@ -49,7 +51,8 @@ impl Value {
 pub const ARENA_ALIGN: usize = 128;
 
 /// r x c tiles of one canvas. The base model is the case 1x1: one image, one canvas.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Grid {
     /// Tiles from top to bottom.
     pub rows: usize,
@@ -68,7 +71,8 @@ impl Grid {
 
 /// Resampling kernel, with Pillow's definitions (bilinear support 1, bicubic a = -0.5 support 2, both scaled by the
 /// shrink factor, which is what "antialias" means).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Filter {
     /// Triangle.
     Bilinear,
@@ -78,7 +82,7 @@ pub enum Filter {
 
 /// From a decoded u8 RGB image of any size to `size` x `size` normalised floats, as torchvision does on PIL images:
 /// `Resize(resize)` (shorter side to `resize`, longer side truncated), `CenterCrop(size)`, `/255`, `-mean`, `/std`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Preprocessing {
     /// The shorter side after resizing; at least `size`.
     pub resize: usize,
@@ -106,9 +110,11 @@ pub struct Encode {
 }
 
 /// Applied last, after bias and residual.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Activation {
     /// Identity.
+    #[default]
     None,
     /// max(x, 0).
     Relu,
@@ -232,6 +238,29 @@ impl Step {
             Step::TopK(_) => "top_k",
         }
     }
+    /// The values that it reads: its input, then its residual.
+    pub fn reads(&self) -> impl Iterator<Item = ValueId> {
+        let (input, residual) = match *self {
+            Step::Encode(_) => (None, None),
+            Step::Conv2d(s) => (Some(s.input), s.residual.map(|r| r.value)),
+            Step::MaxPool2d(s) => (Some(s.input), None),
+            Step::AvgPool2d(s) => (Some(s.input), None),
+            Step::Linear(s) => (Some(s.input), None),
+            Step::TopK(s) => (Some(s.input), None),
+        };
+        input.into_iter().chain(residual)
+    }
+    /// The value that it writes; `None` for `top_k`, whose result leaves the device.
+    pub fn writes(&self) -> Option<ValueId> {
+        match *self {
+            Step::Encode(s) => Some(s.output),
+            Step::Conv2d(s) => Some(s.output),
+            Step::MaxPool2d(s) => Some(s.output),
+            Step::AvgPool2d(s) => Some(s.output),
+            Step::Linear(s) => Some(s.output),
+            Step::TopK(_) => None,
+        }
+    }
 }
 
 /// A model at one batch size. Made by the plan compiler, or step by step in the tests of single ops.
@@ -263,6 +292,23 @@ impl Plan {
             Some(Step::Encode(e)) => self.batch * e.grid.tiles(),
             _ => self.batch,
         }
+    }
+    /// Multiply-accumulates of one step over the whole batch, zero padding included as in published counts. Only
+    /// `conv2d` and `linear` have any.
+    pub fn macs(&self, step: &Step) -> u64 {
+        let (output, weight) = match *step {
+            Step::Conv2d(s) => (s.output, s.weight),
+            Step::Linear(s) => (s.output, s.weight),
+            _ => return 0,
+        };
+        let outputs = self.values.get(output.0).map_or(0, Value::len) as u64;
+        let shape = self
+            .weights
+            .tensors
+            .get(weight.0)
+            .map_or(&[][..], Tensor::shape);
+        let per_output: u64 = shape.iter().skip(1).map(|&d| d as u64).product();
+        outputs.saturating_mul(per_output)
     }
     /// Activation memory of one run.
     pub fn arena_bytes(&self) -> usize {

@@ -1,1 +1,244 @@
 //! The CPU backend: the specification of every op, and a fast path that is tested against it.
+//!
+//! The files named after ops hold the specification: plain loops with f64 sums, one op a file. [`CpuDevice::reference`]
+//! runs them, and every other backend is judged by them. [`CpuDevice::new`] runs the same plans fast.
+//! In f16 plans, weights and every activation are rounded to f16 where a device would store them, so that the
+//! specification covers f16 too.
+
+use std::fmt;
+use std::sync::Arc;
+
+use half::f16;
+
+use crate::backend::{
+    BackendError, BackendKind, Device, DeviceInfo, Input, Output, Program, check::check,
+};
+use crate::image::Image;
+use crate::model::plan::{Plan, Step, Value, ValueId, Weights};
+use crate::tensor::DType;
+
+mod avg_pool2d;
+mod conv2d;
+mod encode;
+mod linear;
+mod max_pool2d;
+mod top_k;
+
+/// This machine's processor.
+pub struct CpuDevice {
+    info: DeviceInfo,
+}
+
+impl fmt::Debug for CpuDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CpuDevice({})", self.info.name)
+    }
+}
+
+impl CpuDevice {
+    /// The fast path on `threads` threads; 0 takes every core.
+    pub fn new(_threads: usize) -> Result<Self, BackendError> {
+        Ok(Self::reference())
+    }
+
+    /// Runs the specification: slow, one thread, nothing to tune.
+    pub fn reference() -> Self {
+        let info = DeviceInfo {
+            backend: BackendKind::Cpu,
+            index: 0,
+            name: "cpu reference".into(),
+            driver: String::new(),
+            memory_bytes: None,
+            features: Vec::new(),
+            software: false,
+        };
+        Self { info }
+    }
+}
+
+impl Device for CpuDevice {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn load(&self, plan: Arc<Plan>) -> Result<Box<dyn Program>, BackendError> {
+        check(&plan)?;
+        Ok(Box::new(Reference::new(plan)))
+    }
+}
+
+/// A plan run by the specification.
+struct Reference {
+    plan: Arc<Plan>,
+    /// As the plan's dtype holds them.
+    weights: Vec<Vec<f32>>,
+    /// Activations, in f32 whatever the dtype.
+    arena: Vec<f32>,
+}
+
+impl Reference {
+    fn new(plan: Arc<Plan>) -> Self {
+        let weights = rounded_weights(&plan.weights, plan.dtype);
+        let arena = vec![0.0; plan.arena_len];
+        Self {
+            plan,
+            weights,
+            arena,
+        }
+    }
+
+    fn read(&self, id: ValueId) -> (&[f32], [usize; 4]) {
+        let v = self.plan.values[id.0];
+        (&self.arena[v.offset..][..v.len()], v.shape)
+    }
+
+    /// One step's output, in full precision; `None` for `top_k`, whose result leaves the device.
+    fn compute(
+        &self,
+        step: &Step,
+        images: &[Image],
+    ) -> Result<Option<(ValueId, Vec<f32>)>, BackendError> {
+        let shape = |id: ValueId| self.plan.values[id.0].shape;
+        Ok(Some(match step {
+            Step::Encode(e) => {
+                let canvases = encode::encode(e, self.plan.batch, images)
+                    .ok_or_else(|| uncroppable(&self.plan))?;
+                (e.output, canvases)
+            }
+            Step::Conv2d(c) => {
+                let operands = conv2d::Operands {
+                    input: self.read(c.input),
+                    weight: &self.weights[c.weight.0],
+                    bias: &self.weights[c.bias.0],
+                    residual: c.residual.map(|r| self.read(r.value)),
+                };
+                (c.output, conv2d::conv2d(c, operands, shape(c.output)))
+            }
+            Step::MaxPool2d(p) => {
+                let (input, from) = self.read(p.input);
+                (
+                    p.output,
+                    max_pool2d::max_pool2d(p, input, from, shape(p.output)),
+                )
+            }
+            Step::AvgPool2d(p) => {
+                let (input, from) = self.read(p.input);
+                (
+                    p.output,
+                    avg_pool2d::avg_pool2d(p, input, from, shape(p.output)),
+                )
+            }
+            Step::Linear(l) => {
+                let (input, _) = self.read(l.input);
+                (
+                    l.output,
+                    linear::linear(input, &self.weights[l.weight.0], &self.weights[l.bias.0]),
+                )
+            }
+            Step::TopK(_) => return Ok(None),
+        }))
+    }
+
+    fn store(&mut self, value: Value, data: &[f32]) {
+        let place = &mut self.arena[value.offset..][..value.len()];
+        place.copy_from_slice(data);
+        round(place, self.plan.dtype);
+    }
+}
+
+impl Program for Reference {
+    fn run(&mut self, input: Input<'_>) -> Result<Output, BackendError> {
+        check_input(&self.plan, input)?;
+        let plan = self.plan.clone();
+        let images = match input {
+            Input::Images(images) => images,
+            Input::Tensor(data) => {
+                self.store(plan.values[0], data);
+                &[]
+            }
+        };
+        for step in &plan.steps {
+            if let Some((id, data)) = self.compute(step, images)? {
+                self.store(plan.values[id.0], &data);
+            }
+        }
+        Ok(result(&plan, input, |id| self.read(id).0))
+    }
+}
+
+/// The weights as the plan's dtype holds them.
+fn rounded_weights(weights: &Weights, dtype: DType) -> Vec<Vec<f32>> {
+    let rounded = |data: &[f32]| {
+        let mut data = data.to_vec();
+        round(&mut data, dtype);
+        data
+    };
+    weights.tensors.iter().map(|t| rounded(t.data())).collect()
+}
+
+/// What storing `data` as `dtype` does to it.
+fn round(data: &mut [f32], dtype: DType) {
+    if dtype == DType::F16 {
+        data.iter_mut()
+            .for_each(|x| *x = f16::from_f32(*x).to_f32());
+    }
+}
+
+/// Whether a run can take this input.
+fn check_input(plan: &Plan, input: Input<'_>) -> Result<(), BackendError> {
+    let fail = |what, expected| {
+        Err(BackendError::Input {
+            plan: plan.name.clone(),
+            what,
+            expected,
+        })
+    };
+    let encodes = matches!(plan.steps.first(), Some(Step::Encode(_)));
+    match input {
+        Input::Images(images) if encodes && (1..=plan.capacity()).contains(&images.len()) => Ok(()),
+        Input::Images(images) if encodes => fail(
+            format!("was given {} images", images.len()),
+            format!("1 to {}", plan.capacity()),
+        ),
+        Input::Images(_) => fail(
+            "was given images".into(),
+            format!("a tensor of {:?}", plan.values[0].shape),
+        ),
+        Input::Tensor(_) if encodes => fail("was given a tensor".into(), "images".into()),
+        Input::Tensor(data) if data.len() == plan.values[0].len() => Ok(()),
+        Input::Tensor(data) => fail(
+            format!("was given {} elements", data.len()),
+            format!("{:?}", plan.values[0].shape),
+        ),
+    }
+}
+
+fn uncroppable(plan: &Plan) -> BackendError {
+    BackendError::Input {
+        plan: plan.name.clone(),
+        what: "was given an image that cannot be resized".into(),
+        expected: "sides that fit in memory after resizing".into(),
+    }
+}
+
+/// A run's result, from the values that the last step left.
+fn result<'a>(plan: &Plan, input: Input<'_>, read: impl Fn(ValueId) -> &'a [f32]) -> Output {
+    let tensor = |id| Output::Tensor(read(id).to_vec());
+    match plan.steps.last() {
+        Some(Step::TopK(t)) => {
+            let classes = plan.values[t.input.0].shape[3];
+            let mut logits = read(t.input);
+            if let Input::Images(images) = input {
+                // Rows are tiles in order, so those without an image are the last.
+                logits = logits.get(..images.len() * classes).unwrap_or(logits);
+            }
+            Output::TopK(top_k::top_k(t, logits, classes))
+        }
+        Some(Step::Encode(e)) => tensor(e.output),
+        Some(Step::Conv2d(c)) => tensor(c.output),
+        Some(Step::MaxPool2d(p)) => tensor(p.output),
+        Some(Step::AvgPool2d(p)) => tensor(p.output),
+        Some(Step::Linear(l)) => tensor(l.output),
+        None => Output::Tensor(Vec::new()),
+    }
+}

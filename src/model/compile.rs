@@ -1,0 +1,300 @@
+//! The plan compiler: a model, a batch and a grid become a flat list of fused steps whose values share one arena.
+
+use super::arena::{self, Block};
+use super::error::{Fault, ModelError};
+use super::layer::{Node, NodeOp};
+use super::metadata::Kind;
+use super::plan::{
+    ARENA_ALIGN, AvgPool2d, Conv2d, Encode, Grid, Linear, MaxPool2d, Plan, Residual, Step, TopK,
+    Value, ValueId,
+};
+use super::{GRID_LIMIT, Model};
+use crate::tensor::DType;
+
+/// What a plan is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PlanOptions {
+    /// Canvases a run, 1 or more.
+    pub batch: usize,
+    /// Tiles a canvas; 1x1 for a base model.
+    pub grid: Grid,
+    /// On the device.
+    pub dtype: DType,
+    /// What a run is given.
+    pub input: PlanInput,
+    /// What a run gives back.
+    pub output: PlanOutput,
+}
+
+impl Default for PlanOptions {
+    /// One canvas of one tile in f32, from an image to its best class.
+    fn default() -> Self {
+        Self {
+            batch: 1,
+            grid: Grid::ONE,
+            dtype: DType::F32,
+            input: PlanInput::Images,
+            output: PlanOutput::TopK(1),
+        }
+    }
+}
+
+/// What a run is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PlanInput {
+    /// Decoded images: the plan begins with `encode`.
+    Images,
+    /// The canvases, (N, rows * size, cols * size, 3), normalised: value 0.
+    Tensor,
+}
+
+/// What a run gives back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PlanOutput {
+    /// The k best classes and their probabilities, 1 to all: the plan ends with `top_k`.
+    TopK(usize),
+    /// The head's output, (N, rows, cols, classes).
+    Logits,
+}
+
+impl Plan {
+    /// Compiles `model` for one batch size and grid. Plans of one model share its weights.
+    pub fn compile(model: &Model, options: &PlanOptions) -> Result<Plan, ModelError> {
+        compile(model, options).map_err(|fault| fault.in_file(model.file()))
+    }
+}
+
+fn compile(model: &Model, options: &PlanOptions) -> Result<Plan, Fault> {
+    check(model, options)?;
+    let &PlanOptions {
+        batch, grid, dtype, ..
+    } = options;
+    let size = model.preprocessing().size;
+    // Both sides are small: SIDE_LIMIT times GRID_LIMIT.
+    let (height, width) = (grid.rows * size, grid.cols * size);
+    let too_large = || Fault::PlanTooLarge {
+        batch,
+        height,
+        width,
+    };
+
+    let mut shapes: Vec<[usize; 4]> = model
+        .network()
+        .shapes(height, width)?
+        .into_iter()
+        .map(|[h, w, c]| [batch, h, w, c])
+        .collect();
+    let [_, h, w, c] = shapes[model.network().head.input];
+    shapes.push([batch, grid.rows, grid.cols, c]);
+    shapes.push([batch, grid.rows, grid.cols, model.network().head.classes]);
+    let steps = steps(model, options, [h / grid.rows, w / grid.cols]);
+
+    let lens: Option<Vec<usize>> = shapes.iter().map(aligned_len).collect();
+    let blocks = Blocks::of(&steps, &shapes, &lens.ok_or_else(too_large)?);
+    let (offsets, arena_len) = arena::place(&blocks.blocks).ok_or_else(too_large)?;
+    // What a Rust allocation may have at most, so that no backend's arithmetic on the arena overflows either.
+    let arena_bytes = arena_len
+        .checked_mul(dtype.bytes())
+        .filter(|&bytes| isize::try_from(bytes).is_ok());
+    arena_bytes.ok_or_else(too_large)?;
+    let place = |(shape, &block): (&[usize; 4], &usize)| Value {
+        shape: *shape,
+        offset: offsets[block],
+    };
+    Ok(Plan {
+        name: model.name().to_owned(),
+        batch,
+        dtype,
+        weights: model.weights().clone(),
+        values: shapes.iter().zip(&blocks.of_value).map(place).collect(),
+        steps,
+        arena_len,
+    })
+}
+
+fn check(model: &Model, options: &PlanOptions) -> Result<(), Fault> {
+    let &PlanOptions {
+        batch,
+        grid,
+        output,
+        ..
+    } = options;
+    if batch == 0 {
+        return Err(Fault::EmptyBatch);
+    }
+    if !model.takes(grid) || grid.rows > GRID_LIMIT || grid.cols > GRID_LIMIT {
+        let trained = model
+            .grids()
+            .iter()
+            .map(Grid::to_string)
+            .collect::<Vec<_>>()
+            .join(", ");
+        let takes = match model.kind() {
+            Kind::Base => "1x1, being a base model".to_owned(),
+            Kind::Collage => format!("any grid that fits into one of {trained}"),
+        };
+        return Err(Fault::GridNotTaken { grid, takes });
+    }
+    let classes = model.network().head.classes;
+    match output {
+        PlanOutput::TopK(k) if k == 0 || k > classes => Err(Fault::TopOutOfRange { k, classes }),
+        _ => Ok(()),
+    }
+}
+
+/// Value i + 1 is the output of trunk node i, value 0 the canvas; pooled tiles and logits come last.
+fn steps(model: &Model, options: &PlanOptions, cells: [usize; 2]) -> Vec<Step> {
+    let network = model.network();
+    let (pooled, logits) = (
+        ValueId(network.trunk.len() + 1),
+        ValueId(network.trunk.len() + 2),
+    );
+    let mut steps = Vec::with_capacity(network.trunk.len() + 4);
+    if options.input == PlanInput::Images {
+        let preprocessing = *model.preprocessing();
+        steps.push(Step::Encode(Encode {
+            output: ValueId(0),
+            preprocessing,
+            grid: options.grid,
+        }));
+    }
+    steps.extend(
+        network
+            .trunk
+            .iter()
+            .enumerate()
+            .map(|(i, node)| trunk_step(node, ValueId(i + 1))),
+    );
+    let head = &network.head;
+    steps.push(Step::AvgPool2d(AvgPool2d {
+        input: ValueId(head.input),
+        output: pooled,
+        kernel: cells,
+    }));
+    steps.push(Step::Linear(Linear {
+        input: pooled,
+        output: logits,
+        weight: head.weight,
+        bias: head.bias,
+    }));
+    if let PlanOutput::TopK(k) = options.output {
+        steps.push(Step::TopK(TopK {
+            input: logits,
+            k,
+            temperature: model.metadata().temperature,
+        }));
+    }
+    steps
+}
+
+fn trunk_step(node: &Node, output: ValueId) -> Step {
+    let input = ValueId(node.input);
+    match node.op {
+        NodeOp::Conv2d {
+            weight,
+            bias,
+            kernel,
+            stride,
+            padding,
+            activation,
+            residual,
+            ..
+        } => {
+            let residual = residual.map(|r| Residual {
+                value: ValueId(r.source),
+                stride: r.stride,
+                channel_offset: r.channel_offset,
+            });
+            Step::Conv2d(Conv2d {
+                input,
+                output,
+                weight,
+                bias,
+                kernel,
+                stride,
+                padding,
+                residual,
+                activation,
+            })
+        }
+        NodeOp::MaxPool2d {
+            kernel,
+            stride,
+            padding,
+        } => Step::MaxPool2d(MaxPool2d {
+            input,
+            output,
+            kernel,
+            stride,
+            padding,
+        }),
+    }
+}
+
+fn aligned_len(shape: &[usize; 4]) -> Option<usize> {
+    shape
+        .iter()
+        .try_fold(1usize, |n, &d| n.checked_mul(d))?
+        .checked_next_multiple_of(ARENA_ALIGN)
+}
+
+/// The memory that values take, over time. A convolution whose ordinary shortcut is read there for the last time
+/// writes over it: both values are then one block.
+struct Blocks {
+    blocks: Vec<Block>,
+    of_value: Vec<usize>,
+}
+
+impl Blocks {
+    fn of(steps: &[Step], shapes: &[[usize; 4]], lens: &[usize]) -> Self {
+        let end = steps.len();
+        // A value that nothing reads is the plan's output, and stays.
+        let mut last_read = vec![end; shapes.len()];
+        for (at, step) in steps.iter().enumerate() {
+            step.reads().for_each(|v| last_read[v.0] = at);
+        }
+        let mut this = Self {
+            blocks: Vec::with_capacity(shapes.len()),
+            of_value: vec![0; shapes.len()],
+        };
+        if steps.first().and_then(Step::writes) != Some(ValueId(0)) {
+            this.start(ValueId(0), lens, 0, last_read[0]); // The given tensor is there before the first step.
+        }
+        for (at, step) in steps.iter().enumerate() {
+            let Some(output) = step.writes() else {
+                continue;
+            };
+            let to = last_read[output.0];
+            match in_place(step, shapes).filter(|residual| last_read[residual.0] == at) {
+                Some(residual) => {
+                    let block = this.of_value[residual.0];
+                    this.of_value[output.0] = block;
+                    this.blocks[block].to = to;
+                }
+                None => this.start(output, lens, at, to),
+            }
+        }
+        this
+    }
+
+    fn start(&mut self, value: ValueId, lens: &[usize], from: usize, to: usize) {
+        self.of_value[value.0] = self.blocks.len();
+        self.blocks.push(Block {
+            len: lens[value.0],
+            from,
+            to,
+        });
+    }
+}
+
+/// The shortcut whose place the step's output may take: each element of it is read just before the same element is
+/// written, and nothing else of the step reads there.
+fn in_place(step: &Step, shapes: &[[usize; 4]]) -> Option<ValueId> {
+    let Step::Conv2d(conv) = step else {
+        return None;
+    };
+    let r = conv.residual?;
+    let plain =
+        r.stride == 1 && r.channel_offset == 0 && shapes[r.value.0] == shapes[conv.output.0];
+    (plain && r.value != conv.input).then_some(r.value)
+}

@@ -1,0 +1,293 @@
+//! Every op on every backend, from one table of cases (tests/cases/ops.toml).
+//!
+//! The CPU's specification is judged by an independent computation in f64 (ops/naive.rs); the CPU's fast path and each
+//! WebGPU adapter are judged by the specification. A case's program first runs on other data, so that an element that
+//! it forgets to write keeps a wrong value instead of a lucky zero. `OPS_CASES=text` runs only the cases whose op or
+//! name contains the text.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use collage::backend::cpu::CpuDevice;
+use collage::backend::{Device, Input, Output};
+use collage::tensor::DType;
+
+#[path = "ops/case.rs"]
+mod case;
+#[path = "ops/naive.rs"]
+mod naive;
+
+use case::{Case, CaseInput};
+use naive::Exact;
+
+#[test]
+fn specification_agrees_with_independent_f64() {
+    let spec = CpuDevice::reference();
+    for dtype in [DType::F32, DType::F16] {
+        check_all(
+            &format!("cpu specification, {dtype}, against f64"),
+            |case| {
+                // An f16 chain rounds between its steps, which the exact computation does not.
+                let tolerance = if dtype == DType::F32 {
+                    case.f32
+                } else {
+                    case.f16.max(1e-3)
+                };
+                compare(
+                    &naive::run(&case.plan, &case.input),
+                    &run(&spec, case, dtype)?,
+                    tolerance,
+                )
+            },
+        );
+    }
+}
+
+#[test]
+fn fast_cpu_agrees_with_specification() {
+    let spec = CpuDevice::reference();
+    for threads in [1, 3] {
+        let fast = CpuDevice::new(threads).expect("threads can be started");
+        for dtype in [DType::F32, DType::F16] {
+            check_all(
+                &format!("{}, {threads} threads, {dtype}", fast.info().name),
+                |case| {
+                    compare(
+                        &exact(run(&spec, case, dtype)?),
+                        &run(&fast, case, dtype)?,
+                        case.tolerance(dtype),
+                    )
+                },
+            );
+        }
+    }
+}
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn webgpu_agrees_with_specification() {
+    let spec = CpuDevice::reference();
+    let adapters = collage::backend::webgpu::enumerate().unwrap_or_default();
+    if adapters.is_empty() {
+        report(
+            "webgpu: SKIPPED, no adapter on this machine (install a Vulkan driver, such as mesa-vulkan-drivers)",
+        );
+        assert!(
+            std::env::var("CI").is_err(),
+            "CI must have a WebGPU adapter"
+        );
+    }
+    for info in adapters {
+        let device = collage::backend::webgpu::open(info.index)
+            .unwrap_or_else(|e| panic!("{}: {e}", info.name));
+        let has_f16 = info.features.iter().any(|f| f == "shader-f16");
+        for dtype in [DType::F32, DType::F16] {
+            if dtype == DType::F16 && !has_f16 {
+                report(&format!(
+                    "webgpu {}, f16: SKIPPED, the adapter has no shader-f16",
+                    info.name
+                ));
+                continue;
+            }
+            check_all(&format!("webgpu {}, {dtype}", info.name), |case| {
+                compare(
+                    &exact(run(&spec, case, dtype)?),
+                    &run(&*device, case, dtype)?,
+                    case.tolerance(dtype),
+                )
+            });
+        }
+    }
+}
+
+#[test]
+fn fast_cpu_is_bit_identical_for_any_batch_and_thread_count() {
+    let one = CpuDevice::new(1).expect("no thread is started");
+    let three = CpuDevice::new(3).expect("threads can be started");
+    let mut compared = 0;
+    for case in case::all() {
+        let whole = run(&one, &case, DType::F32).expect(&case.name);
+        assert_eq!(
+            bits(&whole),
+            bits(&run(&three, &case, DType::F32).expect(&case.name)),
+            "{}: threads",
+            case.name
+        );
+        let (CaseInput::Tensor(data), batch) = (&case.input, case.plan.batch) else {
+            continue;
+        };
+        if batch == 1 {
+            continue;
+        }
+        let single = single_image(&case);
+        let parts: Vec<u32> = data
+            .chunks(data.len() / batch)
+            .flat_map(|part| {
+                let mut program = one.load(Arc::new(single.clone())).expect(&case.name);
+                bits(&program.run(Input::Tensor(part)).expect(&case.name))
+            })
+            .collect();
+        assert_eq!(bits(&whole), parts, "{}: batch", case.name);
+        compared += 1;
+    }
+    report(&format!(
+        "cpu: {compared} cases are bit-identical one image at a time"
+    ));
+    assert!(compared >= 10);
+}
+
+/// The case's plan at batch 1.
+fn single_image(case: &Case) -> collage::model::plan::Plan {
+    let mut plan = case.plan.clone();
+    plan.values.iter_mut().for_each(|v| v.shape[0] = 1);
+    plan.batch = 1;
+    plan
+}
+
+/// Runs `check` on every case, prints a count, and fails with all that went wrong.
+fn check_all(label: &str, check: impl Fn(&Case) -> Result<(), String>) {
+    let only = std::env::var("OPS_CASES").unwrap_or_default();
+    let cases = case::all();
+    let chosen: Vec<&Case> = cases
+        .iter()
+        .filter(|c| c.op.contains(&only) || c.name.contains(&only))
+        .collect();
+    let failures: Vec<String> = chosen
+        .iter()
+        .filter_map(|case| {
+            check(case)
+                .err()
+                .map(|e| format!("  {} \"{}\": {e}", case.op, case.name))
+        })
+        .collect();
+    report(&format!(
+        "{label}: {} of {} cases agree",
+        chosen.len() - failures.len(),
+        chosen.len()
+    ));
+    assert!(failures.is_empty(), "{label}:\n{}", failures.join("\n"));
+}
+
+/// To the real standard error: counts and skips must show even when the test passes.
+fn report(line: &str) {
+    // A closed standard error is no reason to fail.
+    let _ = writeln!(std::io::stderr(), "ops: {line}");
+}
+
+/// The second of two runs of one program, the first on other data.
+fn run(device: &dyn Device, case: &Case, dtype: DType) -> Result<Output, String> {
+    let mut program = device.load(case.plan(dtype)).map_err(|e| e.to_string())?;
+    program
+        .run(as_input(&case.poison))
+        .map_err(|e| e.to_string())?;
+    program
+        .run(as_input(&case.input))
+        .map_err(|e| e.to_string())
+}
+
+fn as_input(input: &CaseInput) -> Input<'_> {
+    match input {
+        CaseInput::Images(images) => Input::Images(images),
+        CaseInput::Tensor(data) => Input::Tensor(data),
+    }
+}
+
+fn exact(output: Output) -> Exact {
+    match output {
+        Output::Tensor(data) => Exact::Tensor(data.into_iter().map(f64::from).collect()),
+        Output::TopK(rows) => {
+            let row = |r: Vec<collage::backend::Scored>| {
+                r.iter().map(|s| (s.class, s.score.into())).collect()
+            };
+            Exact::TopK(rows.into_iter().map(row).collect())
+        }
+    }
+}
+
+fn compare(expected: &Exact, found: &Output, tolerance: f32) -> Result<(), String> {
+    match (expected, found) {
+        (Exact::Tensor(expected), Output::Tensor(found)) => {
+            compare_tensors(expected, found, tolerance)
+        }
+        (Exact::TopK(expected), Output::TopK(found)) => {
+            let rows = (expected.len(), found.len());
+            if rows.0 != rows.1 {
+                return Err(format!("{} rows, expected {}", rows.1, rows.0));
+            }
+            expected
+                .iter()
+                .zip(found)
+                .enumerate()
+                .try_for_each(|(i, (e, f))| {
+                    compare_rows(e, f, f64::from(tolerance))
+                        .map_err(|what| format!("row {i}: {what}"))
+                })
+        }
+        _ => Err("a tensor where top-k is expected, or the other way round".into()),
+    }
+}
+
+fn compare_tensors(expected: &[f64], found: &[f32], tolerance: f32) -> Result<(), String> {
+    if expected.len() != found.len() {
+        return Err(format!(
+            "{} elements, expected {}",
+            found.len(),
+            expected.len()
+        ));
+    }
+    let largest = expected.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+    // Written so that a NaN is never close.
+    let far = |(_, (e, f)): &(usize, (&f64, &f32))| {
+        let close = (**e - f64::from(**f)).abs() <= f64::from(tolerance) * largest;
+        !close
+    };
+    let wrong: Vec<_> = expected.iter().zip(found).enumerate().filter(far).collect();
+    match wrong.first() {
+        None => Ok(()),
+        Some((i, (e, f))) => {
+            let worst = wrong
+                .iter()
+                .map(|(_, (e, f))| (**e - f64::from(**f)).abs())
+                .fold(0.0, f64::max);
+            let share = worst / largest;
+            Err(format!(
+                "{} of {} differ, first at {i}: {f}, expected {e}; worst {share:.1e} of the largest",
+                wrong.len(),
+                expected.len()
+            ))
+        }
+    }
+}
+
+/// Scores must agree rank by rank; two classes may change places only where their scores are within the tolerance.
+fn compare_rows(
+    expected: &[(u32, f64)],
+    found: &[collage::backend::Scored],
+    tolerance: f64,
+) -> Result<(), String> {
+    let close = |a: f64, b: f64| (a - b).abs() <= tolerance;
+    let agrees = expected.len() == found.len()
+        && expected.iter().zip(found).all(|((class, score), f)| {
+            let same_class = *class == f.class
+                || expected
+                    .iter()
+                    .any(|(c, s)| *c == f.class && s != score && close(*s, *score));
+            close(*score, f.score.into()) && same_class
+        });
+    if agrees {
+        Ok(())
+    } else {
+        Err(format!("{found:?}, expected {expected:?}"))
+    }
+}
+
+fn bits(output: &Output) -> Vec<u32> {
+    match output {
+        Output::Tensor(data) => data.iter().map(|x| x.to_bits()).collect(),
+        Output::TopK(rows) => rows
+            .iter()
+            .flatten()
+            .flat_map(|s| [s.class, s.score.to_bits()])
+            .collect(),
+    }
+}
