@@ -39,14 +39,21 @@ pub fn open_collage(file: &Path) -> Result<Model, Failure> {
     open("--collage", file, None, Kind::Collage)
 }
 
+/// Opens a model file of either kind.
+pub fn open_any(file: &Path, arch: Option<&str>) -> Result<Model, Failure> {
+    Ok(match arch {
+        Some(arch) => Model::open_with_arch(file, arch)?,
+        None => Model::open(file)?,
+    })
+}
+
 fn open(flag: &str, file: &Path, arch: Option<&str>, kind: Kind) -> Result<Model, Failure> {
     let embedded = file == Path::new(DIGITS);
     let model = match (arch, kind) {
         (Some(_), _) if embedded => return Err(Failure::usage("--arch goes with --model FILE: the embedded model has its own")),
-        (Some(arch), _) => Model::open_with_arch(file, arch)?,
         (None, Kind::Base) if embedded => embedded::base()?,
         (None, Kind::Collage) if embedded => embedded::collage()?,
-        (None, _) => Model::open(file)?,
+        _ => open_any(file, arch)?,
     };
     if model.kind() != kind {
         let (found, wanted) = (kind_name(model.kind()), kind_name(kind));
@@ -60,4 +67,18 @@ fn kind_name(kind: Kind) -> &'static str {
         Kind::Base => "base",
         Kind::Collage => "collage",
     }
+}
+
+/// Refuses a collage whose answers would not mean what the base's do.
+pub fn same_classes(base: &Model, collage: &Model) -> Result<(), Failure> {
+    if base.classes() == collage.classes() {
+        return Ok(());
+    }
+    Err(Failure::input(format!(
+        "--collage {}: its {} classes are not the {} classes of {}; expected a collage model for the same classes",
+        collage.file(),
+        collage.classes().len(),
+        base.classes().len(),
+        base.file(),
+    )))
 }

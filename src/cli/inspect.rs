@@ -12,6 +12,7 @@ use collage::model::summary::Summary;
 use super::arguments::{self, BaseModel, DIGITS};
 use super::console::Console;
 use super::failure::Failure;
+use super::text::{bytes, table, thousands};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -83,9 +84,9 @@ fn text(summary: &Summary) -> String {
         }
     }
     fact("sha256", metadata.sha256.clone());
-    fact("parameters", format!("{}, {} on a device in {}", grouped(summary.params), bytes(summary.weight_bytes), summary.dtype));
+    fact("parameters", format!("{}, {} on a device in {}", thousands(summary.params), bytes(summary.weight_bytes), summary.dtype));
     let canvases = if summary.batch == 1 { "1 canvas".into() } else { format!("{} canvases", summary.batch) };
-    fact("one run", format!("{canvases} of {}: {} MACs, arena {}", summary.grid, grouped(summary.macs), bytes(summary.arena_bytes)));
+    fact("one run", format!("{canvases} of {}: {} MACs, arena {}", summary.grid, thousands(summary.macs), bytes(summary.arena_bytes)));
     text.push('\n');
     text + &layers(summary)
 }
@@ -105,44 +106,15 @@ fn layers(summary: &Summary) -> String {
             shape(&layer.output),
             window,
             layer.residual.clone().unwrap_or_default(),
-            grouped(layer.macs),
-            grouped(layer.params),
+            thousands(layer.macs),
+            thousands(layer.params),
         ]);
     }
-    let width: Vec<usize> = (0..7).map(|c| rows.iter().map(|r| r[c].chars().count()).max().unwrap_or(0)).collect();
-    let mut text = String::new();
-    for row in &rows {
-        let mut line = String::new();
-        for (c, cell) in row.iter().enumerate() {
-            let _ = if c < 5 { write!(line, "{cell:<1$}  ", width[c]) } else { write!(line, "{cell:>0$}  ", width[c]) };
-        }
-        text += line.trim_end();
-        text.push('\n');
-    }
-    text
+    table(&rows, 5)
 }
 
 fn classes(names: &[String]) -> String {
     let shown: Vec<&str> = names.iter().take(10).map(String::as_str).collect();
     let more = if names.len() > 10 { ", ..." } else { "" };
     format!("{}: {}{more}", names.len(), shown.join(", "))
-}
-
-/// 1234567 as 1,234,567.
-fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let first = digits.len() % 3;
-    let (head, tail) = digits.split_at(first);
-    let groups = tail.as_bytes().chunks(3).map(|group| String::from_utf8_lossy(group).into_owned());
-    let head = (!head.is_empty()).then(|| head.to_string());
-    head.into_iter().chain(groups).collect::<Vec<_>>().join(",")
-}
-
-/// Bytes in binary units.
-fn bytes(n: u64) -> String {
-    match n as f64 {
-        b if b >= 1_048_576.0 => format!("{:.1} MiB", b / 1_048_576.0),
-        b if b >= 1024.0 => format!("{:.1} KiB", b / 1024.0),
-        b => format!("{b} bytes"),
-    }
 }

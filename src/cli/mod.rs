@@ -19,6 +19,7 @@ mod inspect;
 mod pass;
 mod report;
 mod shuffle;
+mod text;
 
 use console::Console;
 use failure::{EXIT_CODES, Failure};

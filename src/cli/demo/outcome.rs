@@ -3,6 +3,8 @@
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::cli::text::{self, ms, percent};
+
 /// Both runs and everything that is needed to judge and to repeat them.
 #[derive(Serialize)]
 pub struct Outcome {
@@ -147,40 +149,6 @@ impl Outcome {
         rows.push(["answered by the collage".into(), share(none), share(collage)]);
         let unanswered = |run: &Run| (run.requests - run.answered).to_string();
         rows.push(["not answered".into(), unanswered(none), unanswered(collage)]);
-        align(&rows)
+        text::table(&rows, 1)
     }
-}
-
-/// Columns padded to their widest cell; the first to the left, the others to the right; a rule under the first row.
-fn align(rows: &[[String; 3]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let [a, b, c] = [width(0), width(1), width(2)];
-    let mut text = String::new();
-    for (i, row) in rows.iter().enumerate() {
-        text += format!("  {:<a$}  {:>b$}  {:>c$}", row[0], row[1], row[2]).trim_end();
-        text.push('\n');
-        if i == 0 {
-            text += &format!("  {}\n", "-".repeat(a + b + c + 4));
-        }
-    }
-    text
-}
-
-/// Milliseconds with three significant digits.
-pub fn ms(value: f64) -> String {
-    match value {
-        v if v >= 100.0 => format!("{v:.0} ms"),
-        v if v >= 10.0 => format!("{v:.1} ms"),
-        v => format!("{v:.2} ms"),
-    }
-}
-
-/// A duration that was set, not measured: as it was written.
-pub fn setting_ms(value: f64) -> String {
-    format!("{value} ms")
-}
-
-/// A fraction as people read it. Accuracies of some 10,000 answers do not bear more than two decimals.
-pub fn percent(fraction: f64) -> String {
-    format!("{:.2}%", fraction * 100.0)
 }

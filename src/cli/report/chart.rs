@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use hdrhistogram::Histogram;
 
-use crate::cli::demo::outcome::{Run, ms, setting_ms};
+use crate::cli::demo::outcome::Run;
+use crate::cli::text::{ms, setting_ms};
 
 const LEFT: f64 = 62.0;
 const RIGHT: f64 = 820.0;

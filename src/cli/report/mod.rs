@@ -5,8 +5,9 @@
 
 use std::fmt::Write;
 
-use crate::cli::demo::outcome::{Outcome, Run, ms, percent, setting_ms};
+use crate::cli::demo::outcome::{Outcome, Run};
 use crate::cli::failure::Failure;
+use crate::cli::text::{ms, percent, points, setting_ms, thousands};
 
 mod chart;
 pub mod picture;
@@ -109,13 +110,6 @@ fn facts(outcome: &Outcome) -> String {
     format!("<div class=\"facts\">\n{body}</div>")
 }
 
-/// A difference of two fractions in percentage points, with a true minus sign.
-fn points(difference: f64) -> String {
-    let rounded = (difference * 1e4).round() / 1e2;
-    let sign = if rounded < 0.0 { "−" } else if rounded > 0.0 { "+" } else { "±" };
-    format!("{sign}{:.2} points", rounded.abs())
-}
-
 fn table(outcome: &Outcome) -> String {
     let [none, collage] = &outcome.runs;
     let mut body = String::new();
@@ -165,8 +159,8 @@ fn table_note(outcome: &Outcome) -> String {
     format!(
         "{} requests in each run, the same images in the same order at the same times. Each of the {} held-out images \
          asked once, without serving: base {}, collage {} at {}.",
-        thousands(outcome.requests),
-        thousands(outcome.images),
+        thousands(outcome.requests as u64),
+        thousands(outcome.images as u64),
         percent(outcome.alone.base),
         percent(outcome.alone.collage),
         escape(&outcome.grid),
@@ -178,7 +172,7 @@ fn picture_lede(outcome: &Outcome) -> String {
         "Held-out digits that neither network was trained on. Green answers are right, red ones are wrong; a tile whose \
          confidence is too low abstains, and its request waits for the base. Of all {} held-out digits at {}, the \
          collage names {} correctly, abstention aside.",
-        thousands(outcome.images),
+        thousands(outcome.images as u64),
         escape(&outcome.grid),
         percent(outcome.alone.collage),
     )
@@ -194,7 +188,7 @@ fn facts_list(outcome: &Outcome) -> String {
         ("device", outcome.device.clone()),
         ("workers", format!("{} base, {} collage", outcome.base_workers, outcome.collage_workers)),
         ("straggler (injected)", outcome.injected.join(", ")),
-        ("load", format!("{} requests at {:.0} a second, evenly spaced, in each run", thousands(outcome.requests), outcome.rate)),
+        ("load", format!("{} requests at {:.0} a second, evenly spaced, in each run", thousands(outcome.requests as u64), outcome.rate)),
         ("release, deadline", format!("{}, {} after a request was due", setting_ms(outcome.release_ms), setting_ms(outcome.deadline_ms))),
         ("launches by worker", format!("{} (no redundancy); {} (collage)", launches(none), launches(collage))),
         ("the machine's own noise", format!("the load generator woke late by {} (no redundancy); {} (collage)", late(none), late(collage))),
@@ -210,19 +204,6 @@ fn method(outcome: &Outcome) -> String {
          class=\"injected\">injected</span> ({sleeps}): the worker sleeps, it does not compute, so it takes no processor \
          time from the others. Everything else that is slow here is the machine itself."
     )
-}
-
-/// 10000 as 10,000.
-fn thousands(n: usize) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 #[cfg(test)]

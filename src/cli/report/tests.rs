@@ -123,9 +123,3 @@ fn what_is_filled_in_is_never_taken_for_a_place_or_for_markup() {
     let page = html(&outcome(), &[]).unwrap();
     assert!(page.contains("cpu &quot;&lt;one&gt;&quot; &amp; two") && !page.contains("<one>"));
 }
-
-#[test]
-fn differences_carry_a_sign_and_zero_does_not_pretend_to_one() {
-    assert_eq!([points(-0.0031), points(0.0004), points(0.000_01)], ["−0.31 points", "+0.04 points", "±0.00 points"]);
-    assert_eq!([thousands(7), thousands(1_797), thousands(1_000_000)], ["7", "1,797", "1,000,000"]);
-}
