@@ -1,6 +1,23 @@
 //! Decoded images: 8-bit RGB, whatever the file held.
+//!
+//! Files are read as Pillow's `ImageOps.exif_transpose(Image.open(f)).convert("RGB")` reads them: grey is repeated,
+//! alpha is dropped, 16 bits keep the upper 8, and the EXIF orientation is applied. Sizes are checked before memory is
+//! taken for pixels.
 
+use std::fmt;
+use std::fs::File;
+use std::io::{Cursor, Read};
+use std::path::Path;
 use std::sync::Arc;
+
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+
+use crate::error::Classify;
+
+/// Most pixels that are decoded: Pillow's threshold for a decompression bomb. 537 MB as RGB.
+pub const MAX_PIXELS: u64 = 178_956_970;
+/// Longest file that is read.
+pub const MAX_FILE_BYTES: u64 = 1 << 29;
 
 /// An 8-bit RGB image. Cloning shares the pixels.
 #[derive(Clone, PartialEq, Eq)]
@@ -11,6 +28,61 @@ pub struct Image {
 }
 
 impl Image {
+    /// Reads a JPEG, PNG, WebP or BMP file; its content decides, not its name.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, ImageError> {
+        let path = path.as_ref();
+        let name = path.display().to_string();
+        let mut bytes = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
+            .map_err(|source| ImageError::Read {
+                name: name.clone(),
+                source,
+            })?;
+        Self::decode(&name, &bytes)
+    }
+
+    /// Decodes a JPEG, PNG, WebP or BMP; `name` is for messages.
+    pub fn decode(name: &str, bytes: &[u8]) -> Result<Self, ImageError> {
+        if bytes.len() as u64 > MAX_FILE_BYTES {
+            return Err(ImageError::LongFile { name: name.into() });
+        }
+        let format = image::guess_format(bytes)
+            .ok()
+            .filter(ImageFormat::reading_enabled)
+            .ok_or_else(|| ImageError::UnknownFormat { name: name.into() })?;
+        let broken = |reason: String| ImageError::Decode {
+            name: name.into(),
+            format: format_name(format),
+            reason,
+        };
+        let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+        let mut limits = Limits::default();
+        limits.max_alloc = Some(MAX_PIXELS * 8); // RGBA at 16 bits
+        reader.limits(limits);
+        let mut decoder = reader.into_decoder().map_err(|e| broken(e.to_string()))?;
+        let (width, height) = decoder.dimensions();
+        if u64::from(width) * u64::from(height) > MAX_PIXELS {
+            return Err(ImageError::TooLarge {
+                name: name.into(),
+                width,
+                height,
+            });
+        }
+        if format == ImageFormat::Jpeg && !has_end_of_image(bytes) {
+            return Err(broken("the file is truncated".into()));
+        }
+        // An unreadable EXIF block does not make the pixels unreadable.
+        let orientation = decoder
+            .orientation()
+            .unwrap_or(image::metadata::Orientation::NoTransforms);
+        let mut decoded = DynamicImage::from_decoder(decoder).map_err(|e| broken(e.to_string()))?;
+        decoded.apply_orientation(orientation);
+        let (width, height) = (decoded.width() as usize, decoded.height() as usize);
+        Self::from_rgb(width, height, rgb_bytes(decoded))
+            .ok_or_else(|| broken("it has no pixels".into()))
+    }
+
     /// Wraps (H, W, 3) pixels; `None` when a side is 0 or the length is not `width * height * 3`.
     pub fn from_rgb(width: usize, height: usize, pixels: impl Into<Arc<[u8]>>) -> Option<Self> {
         let pixels = pixels.into();
@@ -21,6 +93,33 @@ impl Image {
             pixels,
         })
     }
+
+    /// Repeats (H, W) grey pixels in all channels; `None` when a side is 0 or the length is not `width * height`.
+    pub fn from_grey(width: usize, height: usize, pixels: &[u8]) -> Option<Self> {
+        if width.checked_mul(height)? != pixels.len() {
+            return None;
+        }
+        Self::from_rgb(
+            width,
+            height,
+            pixels.iter().flat_map(|&p| [p; 3]).collect::<Vec<u8>>(),
+        )
+    }
+
+    /// A raw u8 tensor of shape (H, W, 3), or (H, W, 1) for grey.
+    pub fn from_tensor(shape: [usize; 3], data: &[u8]) -> Result<Self, ImageError> {
+        let [height, width, channels] = shape;
+        match channels {
+            3 => Self::from_rgb(width, height, data),
+            1 => Self::from_grey(width, height, data),
+            _ => None,
+        }
+        .ok_or(ImageError::Shape {
+            shape,
+            len: data.len(),
+        })
+    }
+
     /// Pixels from left to right.
     pub fn width(&self) -> usize {
         self.width
@@ -35,8 +134,152 @@ impl Image {
     }
 }
 
-impl std::fmt::Debug for Image {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Image({}x{})", self.width, self.height)
+    }
+}
+
+/// Why there is no image.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImageError {
+    /// The file cannot be read.
+    #[error("{name}: cannot read the file: {source}")]
+    Read {
+        /// Path.
+        name: String,
+        /// As the system says.
+        source: std::io::Error,
+    },
+    /// Not a format that is decoded here.
+    #[error("{name}: not a JPEG, PNG, WebP or BMP image")]
+    UnknownFormat {
+        /// Path, or what the caller named it.
+        name: String,
+    },
+    /// The file is damaged, or uses a rare variant of its format.
+    #[error("{name}: cannot decode this {format}: {reason}")]
+    Decode {
+        /// Path, or what the caller named it.
+        name: String,
+        /// What its first bytes say it is.
+        format: &'static str,
+        /// As the decoder says.
+        reason: String,
+    },
+    /// More pixels than are decoded.
+    #[error("{name}: {width}x{height} is more than {MAX_PIXELS} pixels")]
+    TooLarge {
+        /// Path, or what the caller named it.
+        name: String,
+        /// As its header says.
+        width: u32,
+        /// As its header says.
+        height: u32,
+    },
+    /// A longer file than is read.
+    #[error("{name}: longer than {MAX_FILE_BYTES} bytes")]
+    LongFile {
+        /// Path, or what the caller named it.
+        name: String,
+    },
+    /// A raw tensor that is not an image.
+    #[error("{len} bytes of shape {shape:?}; expected (H, W, 3) or (H, W, 1), H and W at least 1")]
+    Shape {
+        /// As given.
+        shape: [usize; 3],
+        /// Bytes given.
+        len: usize,
+    },
+}
+
+impl Classify for ImageError {
+    fn code(&self) -> u32 {
+        match self {
+            ImageError::Read { .. } => 100,
+            ImageError::UnknownFormat { .. } => 101,
+            ImageError::Decode { .. } => 102,
+            ImageError::TooLarge { .. } => 103,
+            ImageError::LongFile { .. } => 104,
+            ImageError::Shape { .. } => 105,
+        }
+    }
+    /// Only a read can succeed another time.
+    fn can_retry(&self) -> bool {
+        matches!(self, ImageError::Read { .. })
+    }
+}
+
+fn format_name(format: ImageFormat) -> &'static str {
+    match format {
+        ImageFormat::Jpeg => "JPEG",
+        ImageFormat::Png => "PNG",
+        ImageFormat::WebP => "WebP",
+        _ => "BMP",
+    }
+}
+
+/// Whether the last scan is followed by the end marker. The decoder paints what is missing grey and says nothing.
+fn has_end_of_image(jpeg: &[u8]) -> bool {
+    let last = |marker: u8| jpeg.windows(2).rposition(|w| w == [0xff, marker]);
+    // Inside a scan 0xff is escaped, so that neither pair can be data there.
+    matches!((last(0xda), last(0xd9)), (Some(scan), Some(end)) if scan < end)
+}
+
+/// As Pillow's `convert("RGB")` makes it: alpha dropped, the upper 8 of 16 bits.
+fn rgb_bytes(image: DynamicImage) -> Vec<u8> {
+    let upper = |x: u16| (x >> 8) as u8;
+    match image {
+        DynamicImage::ImageRgb8(rgb) => rgb.into_raw(),
+        DynamicImage::ImageLuma16(grey) => grey.pixels().flat_map(|p| [upper(p.0[0]); 3]).collect(),
+        DynamicImage::ImageLumaA16(grey) => {
+            grey.pixels().flat_map(|p| [upper(p.0[0]); 3]).collect()
+        }
+        DynamicImage::ImageRgb16(rgb) => rgb.pixels().flat_map(|p| p.0.map(upper)).collect(),
+        DynamicImage::ImageRgba16(rgb) => rgb
+            .pixels()
+            .flat_map(|p| [upper(p.0[0]), upper(p.0[1]), upper(p.0[2])])
+            .collect(),
+        other => other.into_rgb8().into_raw(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn raw_tensors_must_have_the_length_of_their_shape() {
+        let rgb = Image::from_tensor([1, 2, 3], &[1, 2, 3, 4, 5, 6]).unwrap();
+        assert_eq!(
+            (rgb.width(), rgb.height(), rgb.pixels()),
+            (2, 1, &[1, 2, 3, 4, 5, 6][..])
+        );
+        let grey = Image::from_tensor([2, 1, 1], &[7, 8]).unwrap();
+        assert_eq!(
+            (grey.width(), grey.height(), grey.pixels()),
+            (1, 2, &[7, 7, 7, 8, 8, 8][..])
+        );
+        for (shape, len) in [
+            ([1, 2, 3], 5),
+            ([2, 2, 2], 8),
+            ([0, 4, 3], 0),
+            ([usize::MAX, 2, 1], 4),
+            ([1, 1, 4], 4),
+        ] {
+            let error = Image::from_tensor(shape, &vec![0; len]).unwrap_err();
+            assert_eq!((error.code(), error.can_retry()), (105, false), "{error}");
+        }
+    }
+
+    #[test]
+    fn missing_files_say_which_and_can_be_retried() {
+        let error = Image::open("no/such/photo.jpg").unwrap_err();
+        assert!(
+            error.to_string().starts_with("no/such/photo.jpg: "),
+            "{error}"
+        );
+        assert_eq!((error.code(), error.can_retry()), (100, true));
     }
 }

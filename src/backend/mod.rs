@@ -12,9 +12,14 @@ use crate::model::plan::Plan;
 
 pub mod check;
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
+pub mod discover;
 pub mod resample;
 #[cfg(feature = "wgpu")]
 pub mod webgpu;
+
+pub use discover::{DeviceSpec, DeviceSpecError, Found, discover, open};
 
 /// Which implementation runs the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

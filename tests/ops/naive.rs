@@ -207,7 +207,11 @@ fn best(t: &TopK, logits: &[f64]) -> Vec<(u32, f64)> {
     let sum: f64 = weights.iter().sum();
     let mut ranked: Vec<(u32, f64)> = (0..).zip(weights.iter().map(|w| w / sum)).collect();
     // Stable, so the lower class stays first; 0.0 and -0.0 are equal.
-    ranked.sort_by(|a, b| logits[b.0 as usize].partial_cmp(&logits[a.0 as usize]).expect("no NaN"));
+    ranked.sort_by(|a, b| {
+        logits[b.0 as usize]
+            .partial_cmp(&logits[a.0 as usize])
+            .expect("no NaN")
+    });
     ranked.truncate(t.k);
     ranked
 }

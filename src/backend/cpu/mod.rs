@@ -41,6 +41,11 @@ impl CpuDevice {
         Ok(Self::reference())
     }
 
+    /// This processor, and what of it the fast path uses.
+    pub fn describe() -> DeviceInfo {
+        Self::reference().info
+    }
+
     /// Runs the specification: slow, one thread, nothing to tune.
     pub fn reference() -> Self {
         let info = DeviceInfo {
