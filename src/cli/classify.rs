@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use clap::Args;
+use collage::backend::discover::{self, DeviceSpec};
 use collage::backend::{Device, Scored};
 use collage::image::Image;
 use collage::model::Model;
@@ -13,7 +14,7 @@ use serde::Serialize;
 
 use super::arguments::{self, BaseModel};
 use super::console::Console;
-use super::device::DeviceChoice;
+use super::devices;
 use super::failure::Failure;
 use super::pass::Pass;
 use super::text::percent;
@@ -47,7 +48,7 @@ pub struct Classify {
     top: u32,
     /// auto, cpu, cpu:THREADS, wgpu, wgpu:INDEX, cuda, cuda:INDEX
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    device: DeviceChoice,
+    device: DeviceSpec,
 }
 
 /// Images a run of the base model.
@@ -96,7 +97,7 @@ impl Classify {
             arguments::same_classes(&base, collage)?;
         }
         let images: Vec<Image> = self.images.par_iter().map(Image::open).collect::<Result<_, _>>()?;
-        let device = self.device.open()?;
+        let device = discover::open(&self.device)?;
         let top = self.top as usize;
         let mut pass = Pass::load(&*device, &base, Grid::ONE, BATCH.min(images.len()), top)?;
         let rows = pass.run_all(&images)?;
@@ -108,7 +109,7 @@ impl Classify {
             collage: tiles.next(),
         });
         let report = Report {
-            device: super::device::describe(device.info()),
+            device: devices::describe(device.info()),
             model: base.name().to_string(),
             images: answers.collect(),
         };

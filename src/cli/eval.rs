@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use collage::backend::Scored;
+use collage::backend::discover::{self, DeviceSpec};
 use collage::dataset::Dataset;
 use collage::embedded;
 use collage::image::Image;
@@ -16,7 +17,7 @@ use serde::Serialize;
 
 use super::arguments::{self, BaseModel, DIGITS};
 use super::console::Console;
-use super::device::DeviceChoice;
+use super::devices;
 use super::failure::Failure;
 use super::pass::Pass;
 use super::shuffle::shuffled;
@@ -54,7 +55,7 @@ pub struct Eval {
     data: Option<PathBuf>,
     /// auto, cpu, cpu:THREADS, wgpu, wgpu:INDEX, cuda, cuda:INDEX
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    device: DeviceChoice,
+    device: DeviceSpec,
     /// Use only the first N images
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
@@ -107,7 +108,7 @@ impl Eval {
         let grids = self.grids(collage.as_ref())?;
         let data = self.open_data(&base)?;
         let images = self.limit.map_or(data.len(), |limit| data.len().min(usize::try_from(limit).unwrap_or(usize::MAX)));
-        let device = self.device.open()?;
+        let device = discover::open(&self.device)?;
         let order: Vec<usize> = (0..images).collect();
         let set = Images { data: &data, images };
 
@@ -116,7 +117,7 @@ impl Eval {
         let mut report = Report {
             images,
             data: data.name().to_string(),
-            device: super::device::describe(device.info()),
+            device: devices::describe(device.info()),
             seed: self.seed,
             base: Score { model: base.name().to_string(), correct: base_rows.correct, accuracy: base_rows.accuracy() },
             collage: Vec::new(),

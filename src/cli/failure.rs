@@ -81,6 +81,8 @@ impl<E: Classify> From<E> for Failure {
         let exit = match error.code() / 100 {
             1 | 2 => Exit::Input,
             3 => Exit::Device,
+            4 if error.code() == 410 => Exit::Usage, // an engine option, which a flag or setting gave
+            4 if matches!(error.code(), 411 | 412) => Exit::Device, // loading a model onto a device
             4 => Exit::Runtime,
             5 => Exit::Usage,
             _ => Exit::Other,

@@ -11,7 +11,6 @@ mod arguments;
 mod classify;
 mod console;
 mod demo;
-mod device;
 mod devices;
 mod eval;
 mod failure;
@@ -56,6 +55,7 @@ enum Command {
     Demo(Box<demo::Demo>),
     Classify(classify::Classify),
     Eval(eval::Eval),
+    #[command(alias = "doctor")]
     Devices(devices::Devices),
     Inspect(inspect::Inspect),
     Completions(Completions),

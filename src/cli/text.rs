@@ -63,7 +63,7 @@ pub fn table<const N: usize>(rows: &[[String; N]], left: usize) -> String {
         let cells: Vec<String> = row
             .iter()
             .enumerate()
-            .map(|(c, cell)| if c < left { format!("{cell:<1$}", widths[c]) } else { format!("{cell:>1$}", widths[c]) })
+            .map(|(c, cell)| if c < left { format!("{cell:<0$}", widths[c]) } else { format!("{cell:>0$}", widths[c]) })
             .collect();
         text += cells.join("  ").trim_end();
         text.push('\n');
