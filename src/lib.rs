@@ -1,6 +1,9 @@
 //! `collage`: a batched inference engine whose answers arrive by deadline.
 pub mod backend;
+pub mod engine;
 pub mod error;
+pub mod host;
 pub mod image;
 pub mod model;
+pub mod sched;
 pub mod tensor;
