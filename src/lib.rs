@@ -1,5 +1,7 @@
 //! `collage`: a batched inference engine whose answers arrive by deadline.
 pub mod backend;
+pub mod dataset;
+pub mod embedded;
 pub mod engine;
 pub mod error;
 pub mod host;

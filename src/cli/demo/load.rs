@@ -26,6 +26,8 @@ pub struct Arrivals<'a> {
     pub order: &'a [usize],
     /// Requests a second.
     pub rate: f64,
+    /// Requests that are due at the same time.
+    pub burst: usize,
     /// What a request that failed counts as having waited.
     pub deadline: Duration,
 }
@@ -58,7 +60,7 @@ impl Arrivals<'_> {
         let tally = thread::scope(|scope| {
             let collector = scope.spawn(|| self.collect(to_collect, bar));
             for (i, image) in self.order.iter().copied().enumerate() {
-                let due = begin + Duration::from_secs_f64(i as f64 / self.rate);
+                let due = begin + Duration::from_secs_f64((i - i % self.burst) as f64 / self.rate);
                 thread::sleep(due.saturating_duration_since(Instant::now()));
                 let options = RequestOptions { submitted: Some(due), ..RequestOptions::default() };
                 let late = due.elapsed();
@@ -76,7 +78,7 @@ impl Arrivals<'_> {
     fn collect(&self, sent: Receiver<Sent>, bar: &ProgressBar) -> Result<Tally, Failure> {
         let mut tally = Tally::new()?;
         for request in sent {
-            tally.late.saturating_record(micros(request.late));
+            record(&mut tally.late, request.late);
             let outcome = request.ticket.and_then(Ticket::wait);
             tally.settle(outcome, self.labels[request.image], self.deadline);
             bar.inc(1);
@@ -103,7 +105,7 @@ impl Tally {
 
     fn settle(&mut self, outcome: Result<Answer, Error>, label: u32, deadline: Duration) {
         let waited = outcome.as_ref().map_or(deadline, |answer| answer.latency);
-        self.latency.saturating_record(micros(waited));
+        record(&mut self.latency, waited);
         match outcome {
             Ok(answer) => {
                 let right = usize::from(answer.top.first().is_some_and(|best| best.class == label));
@@ -136,6 +138,8 @@ impl Tally {
             failed: self.failed,
             latency_ms: Percentiles::of(&self.latency),
             generator_late_ms: Percentiles::of(&self.late),
+            abstained: 0,
+            late: 0,
             workers: Vec::new(),
             seconds: took.as_secs_f64(),
             histogram: self.latency,
@@ -143,8 +147,9 @@ impl Tally {
     }
 }
 
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+/// In microseconds. The histogram grows as needed, so that recording cannot fail; `saturating_record` would not grow it.
+fn record(histogram: &mut Histogram<u64>, duration: Duration) {
+    let _ = histogram.record(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
 }
 
 #[cfg(test)]

@@ -24,8 +24,10 @@ pub struct Outcome {
     pub images: usize,
     /// Of each run.
     pub requests: usize,
-    /// Requests a second, evenly spaced, whatever the answers do.
+    /// Requests a second, whatever the answers do.
     pub rate: f64,
+    /// Requests that are due at the same time; these bursts are evenly spaced.
+    pub burst: usize,
     /// Workers that run the base model.
     pub base_workers: usize,
     /// Workers that run the collage model.
@@ -38,8 +40,10 @@ pub struct Outcome {
     pub deadline_ms: f64,
     /// Stragglers, all of them injected: the workers are made to sleep.
     pub injected: Vec<String>,
-    /// Multiply-accumulates of one collage over those of the base runs that it backs up.
+    /// Multiply-accumulates of all collage runs of the second run over those of its base runs.
     pub extra_work: f64,
+    /// A collage answer below this confidence abstains.
+    pub min_confidence: f32,
     /// Held-out accuracy of the two models by themselves, without any serving.
     pub alone: Alone,
     /// First without redundancy, then with the collage.
@@ -84,13 +88,32 @@ pub struct Run {
     pub latency_ms: Percentiles,
     /// How late the load generator itself was: the machine's own noise, in every figure above.
     pub generator_late_ms: Percentiles,
-    /// Launches of each worker, base workers first.
-    pub launches: Vec<u64>,
+    /// Collage answers that were under the confidence that it takes.
+    pub abstained: u64,
+    /// Base answers that came after the collage had answered: counted, never sent.
+    pub late: u64,
+    /// Base workers first.
+    pub workers: Vec<Worker>,
     /// From the first arrival to the last answer.
     pub seconds: f64,
     /// In microseconds.
     #[serde(skip)]
     pub histogram: Histogram<u64>,
+}
+
+/// One worker in one run, its warm-up included.
+#[derive(Serialize)]
+pub struct Worker {
+    /// "base" or "collage".
+    pub role: &'static str,
+    /// Runs that succeeded.
+    pub runs: u64,
+    /// Images in them.
+    pub images: u64,
+    /// Runs that were delayed on purpose.
+    pub injected_runs: u64,
+    /// Median time of a run, what was injected included.
+    pub run_p50_ms: f64,
 }
 
 /// Of a latency, in milliseconds.

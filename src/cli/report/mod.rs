@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use crate::cli::demo::outcome::{Outcome, Run};
+use crate::cli::demo::outcome::{Outcome, Run, Worker};
 use crate::cli::failure::Failure;
 use crate::cli::text::{ms, percent, points, setting_ms, thousands};
 
@@ -137,7 +137,7 @@ fn table(outcome: &Outcome) -> String {
     let unanswered = |run: &Run| (run.requests - run.answered).to_string();
     let without = "Not answered<span class=\"why\">deadline exceeded, refused by a full queue, or failed</span>";
     row("", without, [unanswered(none), unanswered(collage), String::new()]);
-    let extra = "Extra work<span class=\"why\">multiply-accumulates of the collage over those of the base runs it backs up</span>";
+    let extra = "Extra work<span class=\"why\">multiply-accumulates of all collage runs over those of all base runs</span>";
     row("", extra, ["0%".into(), percent(outcome.extra_work), String::new()]);
     format!(
         "<table><thead><tr><th></th><th class=\"none\">no redundancy</th><th class=\"collage\">collage</th>\
@@ -168,9 +168,16 @@ fn table_note(outcome: &Outcome) -> String {
 }
 
 fn picture_lede(outcome: &Outcome) -> String {
+    let abstains = if outcome.min_confidence > 0.0 {
+        format!(
+            " A tile whose confidence is under {} abstains, and its request waits for its base worker.",
+            percent(f64::from(outcome.min_confidence))
+        )
+    } else {
+        String::new()
+    };
     format!(
-        "Held-out digits that neither network was trained on. Green answers are right, red ones are wrong; a tile whose \
-         confidence is too low abstains, and its request waits for the base. Of all {} held-out digits at {}, the \
+        "Held-out digits that neither network was trained on. Green answers are right, red ones are wrong.{abstains} Of all {} held-out digits at {}, the \
          collage names {} correctly, abstention aside.",
         thousands(outcome.images as u64),
         escape(&outcome.grid),
@@ -181,19 +188,32 @@ fn picture_lede(outcome: &Outcome) -> String {
 fn facts_list(outcome: &Outcome) -> String {
     let late = |run: &Run| format!("p99 {}, max {}", ms(run.generator_late_ms.p99), ms(run.generator_late_ms.max));
     let [none, collage] = &outcome.runs;
-    let launches = |run: &Run| run.launches.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+    let workers = |run: &Run| {
+        let one = |w: &Worker| format!("{} {} runs of {} images, median {}", w.role, w.runs, w.images, ms(w.run_p50_ms));
+        run.workers.iter().map(one).collect::<Vec<_>>().join("; ")
+    };
     let facts = [
         ("version", format!("collage {}", outcome.version)),
         ("seed", outcome.seed.to_string()),
         ("device", outcome.device.clone()),
         ("workers", format!("{} base, {} collage", outcome.base_workers, outcome.collage_workers)),
         ("straggler (injected)", outcome.injected.join(", ")),
-        ("load", format!("{} requests at {:.0} a second, evenly spaced, in each run", thousands(outcome.requests as u64), outcome.rate)),
+        ("load", load(outcome)),
         ("release, deadline", format!("{}, {} after a request was due", setting_ms(outcome.release_ms), setting_ms(outcome.deadline_ms))),
-        ("launches by worker", format!("{} (no redundancy); {} (collage)", launches(none), launches(collage))),
+        ("workers, no redundancy", workers(none)),
+        ("workers, collage", workers(collage)),
         ("the machine's own noise", format!("the load generator woke late by {} (no redundancy); {} (collage)", late(none), late(collage))),
     ];
     facts.iter().map(|(name, text)| format!("<dt>{name}</dt><dd>{}</dd>\n", escape(text))).collect()
+}
+
+fn load(outcome: &Outcome) -> String {
+    let Outcome { requests, rate, burst, .. } = outcome;
+    format!(
+        "{} requests in each run, {burst} every {}: {rate:.0} a second",
+        thousands(*requests as u64),
+        setting_ms((*burst as f64 / rate * 1e6).round() / 1e3),
+    )
 }
 
 fn method(outcome: &Outcome) -> String {

@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 
 use super::picture::{Guess, Picture, Tile};
 use super::*;
-use crate::cli::demo::outcome::{Alone, Percentiles};
+use crate::cli::demo::outcome::{Alone, Percentiles, Worker};
 use collage::image::Image;
 
 fn run(policy: &'static str, slow_us: u64, by_collage: usize) -> Run {
@@ -27,10 +27,16 @@ fn run(policy: &'static str, slow_us: u64, by_collage: usize) -> Run {
         failed: 0,
         latency_ms: Percentiles::of(&histogram),
         generator_late_ms: Percentiles::of(&histogram),
-        launches: vec![2_500, 2_500, 2_500, 2_500, 1_112],
+        abstained: 3,
+        late: 600,
+        workers: [2_400, 2_600, 1_112].map(worker).into(),
         seconds: 20.0,
         histogram,
     }
+}
+
+fn worker(runs: u64) -> Worker {
+    Worker { role: "base", runs, images: runs + 7, injected_runs: 0, run_p50_ms: 0.5 }
 }
 
 fn outcome() -> Outcome {
@@ -45,6 +51,7 @@ fn outcome() -> Outcome {
         images: 450,
         requests: 10_000,
         rate: 500.0,
+        burst: 9,
         base_workers: 4,
         collage_workers: 1,
         grid: "2x2".into(),
@@ -52,6 +59,7 @@ fn outcome() -> Outcome {
         deadline_ms: 1000.0,
         injected: vec!["pause:0:150:0.05".into()],
         extra_work: 0.21,
+        min_confidence: 0.5,
         alone: Alone { base: 0.987, collage: 0.975 },
         runs,
     }
