@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use collage::model::Kind;
 use collage::model::compile::PlanOptions;
-use collage::model::plan::{Grid, Plan};
+use collage::model::plan::Grid;
 use collage::model::summary::Summary;
 
 use super::arguments::{self, BaseModel, DIGITS};
@@ -49,8 +49,7 @@ impl Inspect {
         let largest = model.grids().iter().copied().max_by_key(|grid| grid.tiles()).unwrap_or(Grid::ONE);
         let grid = self.grid.unwrap_or(largest);
         let options = PlanOptions { batch: self.batch as usize, grid, ..PlanOptions::default() };
-        let plan = Plan::compile(&model, &options)?;
-        let summary = Summary::new(&model, &plan, grid);
+        let summary = Summary::new(&model, &options)?;
         console.finish(&summary, &text(&summary))
     }
 }
