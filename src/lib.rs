@@ -1,5 +1,6 @@
 //! `collage`: a batched inference engine whose answers arrive by deadline.
 pub mod backend;
+pub mod config;
 pub mod dataset;
 pub mod embedded;
 pub mod engine;

@@ -56,10 +56,6 @@ impl Failure {
     pub fn input(message: impl Display) -> Self {
         Self::new(Exit::Input, message)
     }
-    /// A failure while serving.
-    pub fn runtime(message: impl Display) -> Self {
-        Self::new(Exit::Runtime, message)
-    }
     /// Anything else.
     pub fn other(message: impl Display) -> Self {
         Self::new(Exit::Other, message)

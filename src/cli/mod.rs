@@ -5,7 +5,7 @@
 
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod arguments;
 mod classify;
@@ -75,7 +75,7 @@ fn long_help_end() -> String {
 
 /// Parses the arguments, runs the command, reports a failure; never panics over a reader who has gone.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
     log_to_stderr(cli.global.verbose);
     let console = Console::new(cli.global.json, cli.command.name());
     match cli.command.run(&console) {
@@ -85,6 +85,11 @@ pub fn run() -> ExitCode {
             failure.exit_code()
         }
     }
+}
+
+/// The parser, with the demo's own defaults in its help.
+fn command() -> clap::Command {
+    Cli::command().mut_subcommand("demo", demo::own_defaults)
 }
 
 impl Command {
@@ -114,7 +119,7 @@ impl Command {
 impl Completions {
     fn run(self, console: &Console) -> Result<(), Failure> {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), "collage", &mut script);
+        clap_complete::generate(self.shell, &mut command(), "collage", &mut script);
         let script = String::from_utf8_lossy(&script).into_owned();
         console.finish(&serde_json::json!({ "shell": self.shell.to_string(), "script": script }), &script)
     }
@@ -139,6 +144,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 }

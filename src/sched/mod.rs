@@ -341,8 +341,9 @@ impl Scheduler {
         if failures >= self.config.max_failures
             && self.fleet.state(worker) != Some(WorkerState::Retired)
         {
-            self.worker_retired(worker);
+            // Said first, because requests may fail for it.
             self.actions.push_back(Action::Retire { worker });
+            self.worker_retired(worker);
         }
     }
 

@@ -140,6 +140,8 @@ impl Tally {
             generator_late_ms: Percentiles::of(&self.late),
             abstained: 0,
             late: 0,
+            base_images: 0,
+            collage_runs: 0,
             workers: Vec::new(),
             seconds: took.as_secs_f64(),
             histogram: self.latency,

@@ -92,6 +92,10 @@ pub struct Run {
     pub abstained: u64,
     /// Base answers that came after the collage had answered: counted, never sent.
     pub late: u64,
+    /// Images that base workers ran, the warm-up's included.
+    pub base_images: u64,
+    /// Collages that were run, the warm-up's included.
+    pub collage_runs: u64,
     /// Base workers first.
     pub workers: Vec<Worker>,
     /// From the first arrival to the last answer.
@@ -104,7 +108,7 @@ pub struct Run {
 /// One worker in one run, its warm-up included.
 #[derive(Serialize)]
 pub struct Worker {
-    /// "base" or "collage".
+    /// "base", "collage" or "both".
     pub role: &'static str,
     /// Runs that succeeded.
     pub runs: u64,

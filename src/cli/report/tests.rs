@@ -29,6 +29,8 @@ fn run(policy: &'static str, slow_us: u64, by_collage: usize) -> Run {
         generator_late_ms: Percentiles::of(&histogram),
         abstained: 3,
         late: 600,
+        base_images: 10_000,
+        collage_runs: 1_112,
         workers: [2_400, 2_600, 1_112].map(worker).into(),
         seconds: 20.0,
         histogram,
