@@ -3,6 +3,7 @@
 //! Unknown fields are ignored, so that a later version may add some; a change of meaning raises [`FORMAT`]. Missing
 //! and mistyped fields are errors that name the field's path.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -66,12 +67,12 @@ pub struct NamedFamily {
 }
 
 impl Architecture {
-    /// Its layers.
-    pub fn layers(&self) -> Result<Vec<Layer>, Fault> {
+    /// Its layers: those of the list, or generated ones.
+    pub fn layers(&self) -> Result<Cow<'_, [Layer]>, Fault> {
         match self {
-            Architecture::ResNet(resnet) => resnet.layers(),
-            Architecture::Layers(list) => Ok(list.layers.clone()),
-            Architecture::Named(named) => named.family.resnet().layers(),
+            Architecture::ResNet(resnet) => resnet.layers().map(Cow::Owned),
+            Architecture::Layers(list) => Ok(Cow::Borrowed(&list.layers)),
+            Architecture::Named(named) => named.family.resnet().layers().map(Cow::Owned),
         }
     }
 
