@@ -216,9 +216,13 @@ impl Driver {
 
     fn submit(&mut self, submission: Submission) {
         let id = submission.id;
-        let at = self.clock.micros(submission.submitted);
-        let release_at = at.saturating_add(micros(submission.release));
-        let deadline_at = at.saturating_add(micros(submission.deadline));
+        // From now, and not from the time it was due, which may lie before the clock's origin.
+        let now = Instant::now();
+        let age = now.saturating_duration_since(submission.submitted);
+        let left = |limit: Duration| micros(limit.saturating_sub(age));
+        let at = self.clock.micros(now);
+        let release_at = at.saturating_add(left(submission.release));
+        let deadline_at = at.saturating_add(left(submission.deadline));
         tracing::debug!(request = id.0, release_at, deadline_at, "submit");
         self.payloads.insert(
             id,
