@@ -82,8 +82,8 @@ def collage_card(run):
     text += (
         f"\nAccuracy on the {run['held_out']} held-out images, abstention off, over {run['shuffles']} seeded shuffles "
         "into groups, the last group partial (*correct*: mean of the shuffles, then least and most). The base gets "
-        f"{base['correct']} of {base['answers']}, {base['accuracy']:.4f}; *drop* is in points against it, *agreement* is "
-        "with the base's answer, *precision* and *coverage* are at `min_confidence`.\n\n"
+        f"{base['correct']} of {base['answers']}, {base['accuracy']:.4f}; *drop* is in points against it, "
+        "*agreement* is with the base's answer, *precision* and *coverage* are at `min_confidence`.\n\n"
         "| grid | correct | least | most | accuracy | drop | agreement | ECE | precision | coverage |\n"
         "|---|---|---|---|---|---|---|---|---|---|\n"
     )
