@@ -80,7 +80,9 @@ impl WebGpuProgram {
             (input, None) => {
                 let shape = self.plan.values.first().map_or([0; 4], |v| v.shape);
                 let what = match input {
-                    Input::Tensor(data) if data.len() == shape.iter().product() => return Ok(()),
+                    Input::Tensor(data) if data.len() == shape.iter().product::<usize>() => {
+                        return Ok(());
+                    }
                     Input::Tensor(data) => format!("was given {} elements", data.len()),
                     Input::Images(_) => "was given images".into(),
                 };
