@@ -55,16 +55,21 @@ fn read() -> Result<Dataset, Fault> {
     let (mut images, mut classes) = (Vec::new(), Vec::new());
     for ((grey, label), split) in pixels.chunks_exact(height * width).zip(labels).zip(split) {
         if *split == HELD_OUT {
-            images.push(Image::from_grey(width, height, grey).ok_or_else(|| wrong("images", shape))?);
+            images
+                .push(Image::from_grey(width, height, grey).ok_or_else(|| wrong("images", shape))?);
             classes.push(u32::from(*label));
         }
     }
-    Dataset::from_memory("the embedded held-out digits", images, classes).ok_or_else(|| wrong("labels", &[labels.len()]))
+    Dataset::from_memory("the embedded held-out digits", images, classes)
+        .ok_or_else(|| wrong("labels", &[labels.len()]))
 }
 
 /// A tensor of bytes: its shape and its elements.
 fn bytes<'a>(file: &'a Container<'_>, name: &str) -> Result<(&'a [usize], &'a [u8]), Fault> {
-    let missing = || Fault::MissingTensor { tensor: name.to_string(), expected: Shape(vec![None]) };
+    let missing = || Fault::MissingTensor {
+        tensor: name.to_string(),
+        expected: Shape(vec![None]),
+    };
     let view = file.tensor(name).ok_or_else(missing)?;
     if view.dtype != Storage::U8 {
         return Err(wrong(name, view.shape));
@@ -76,7 +81,11 @@ fn bytes<'a>(file: &'a Container<'_>, name: &str) -> Result<(&'a [usize], &'a [u
 fn wrong(tensor: &str, found: &[usize]) -> Fault {
     let dimensions = if tensor == "images" { 3 } else { 1 };
     let found = Shape(found.iter().copied().map(Some).collect());
-    Fault::WrongShape { tensor: tensor.to_string(), found, expected: Shape(vec![None; dimensions]) }
+    Fault::WrongShape {
+        tensor: tensor.to_string(),
+        found,
+        expected: Shape(vec![None; dimensions]),
+    }
 }
 
 #[cfg(test)]

@@ -50,14 +50,21 @@ pub fn open_any(file: &Path, arch: Option<&str>) -> Result<Model, Failure> {
 fn open(flag: &str, file: &Path, arch: Option<&str>, kind: Kind) -> Result<Model, Failure> {
     let embedded = file == Path::new(DIGITS);
     let model = match (arch, kind) {
-        (Some(_), _) if embedded => return Err(Failure::usage("--arch goes with --model FILE: the embedded model has its own")),
+        (Some(_), _) if embedded => {
+            return Err(Failure::usage(
+                "--arch goes with --model FILE: the embedded model has its own",
+            ));
+        }
         (None, Kind::Base) if embedded => embedded::base()?,
         (None, Kind::Collage) if embedded => embedded::collage()?,
         _ => open_any(file, arch)?,
     };
     if model.kind() != kind {
         let (found, wanted) = (kind_name(model.kind()), kind_name(kind));
-        return Err(Failure::input(format!("{flag} {}: this is a {found} model; expected a {wanted} model", file.display())));
+        return Err(Failure::input(format!(
+            "{flag} {}: this is a {found} model; expected a {wanted} model",
+            file.display()
+        )));
     }
     Ok(model)
 }

@@ -92,16 +92,27 @@ impl Classify {
     /// Parses, classifies, prints.
     pub fn run(self, console: &Console) -> Result<(), Failure> {
         let base = self.base.open()?;
-        let collage = self.collage.as_deref().map(arguments::open_collage).transpose()?;
+        let collage = self
+            .collage
+            .as_deref()
+            .map(arguments::open_collage)
+            .transpose()?;
         if let Some(collage) = &collage {
             arguments::same_classes(&base, collage)?;
         }
-        let images: Vec<Image> = self.images.par_iter().map(Image::open).collect::<Result<_, _>>()?;
+        let images: Vec<Image> = self
+            .images
+            .par_iter()
+            .map(Image::open)
+            .collect::<Result<_, _>>()?;
         let device = discover::open(&self.device)?;
         let top = self.top as usize;
         let mut pass = Pass::load(&*device, &base, Grid::ONE, BATCH.min(images.len()), top)?;
         let rows = pass.run_all(&images)?;
-        let tiles = collage.as_ref().map(|model| self.tiles(&*device, model, &images)).transpose()?;
+        let tiles = collage
+            .as_ref()
+            .map(|model| self.tiles(&*device, model, &images))
+            .transpose()?;
         let mut tiles = tiles.into_iter().flatten();
         let answers = self.images.iter().zip(rows).map(|(file, row)| Answers {
             file: file.clone(),
@@ -116,18 +127,38 @@ impl Classify {
         console.finish(&report, &text(&report))
     }
 
-    fn tiles(&self, device: &dyn Device, model: &Model, images: &[Image]) -> Result<Vec<TileAnswer>, Failure> {
+    fn tiles(
+        &self,
+        device: &dyn Device,
+        model: &Model,
+        images: &[Image],
+    ) -> Result<Vec<TileAnswer>, Failure> {
         let holds = |grid: &&Grid| grid.tiles() >= images.len();
-        let smallest = model.grids().iter().filter(holds).min_by_key(|grid| grid.tiles());
+        let smallest = model
+            .grids()
+            .iter()
+            .filter(holds)
+            .min_by_key(|grid| grid.tiles());
         let largest = model.grids().iter().max_by_key(|grid| grid.tiles());
-        let grid = self.grid.or(smallest.or(largest).copied()).unwrap_or(Grid::ONE);
-        let mut pass = Pass::load(device, model, grid, BATCH.min(images.len()), self.top as usize)?;
+        let grid = self
+            .grid
+            .or(smallest.or(largest).copied())
+            .unwrap_or(Grid::ONE);
+        let mut pass = Pass::load(
+            device,
+            model,
+            grid,
+            BATCH.min(images.len()),
+            self.top as usize,
+        )?;
         let rows = pass.run_all(images)?;
         let answer = |(i, row): (usize, Vec<Scored>)| TileAnswer {
             grid,
             canvas: i / grid.tiles(),
             tile: i % grid.tiles(),
-            abstained: row.first().is_none_or(|best| best.score < model.metadata().min_confidence),
+            abstained: row
+                .first()
+                .is_none_or(|best| best.score < model.metadata().min_confidence),
             top: guesses(model, &row),
         };
         Ok(rows.into_iter().enumerate().map(answer).collect())
@@ -135,20 +166,46 @@ impl Classify {
 }
 
 fn guesses(model: &Model, row: &[Scored]) -> Vec<Guess> {
-    let name = |index: u32| model.classes().get(index as usize).cloned().unwrap_or_default();
-    row.iter().map(|s| Guess { class: name(s.class), index: s.class, score: s.score }).collect()
+    let name = |index: u32| {
+        model
+            .classes()
+            .get(index as usize)
+            .cloned()
+            .unwrap_or_default()
+    };
+    row.iter()
+        .map(|s| Guess {
+            class: name(s.class),
+            index: s.class,
+            score: s.score,
+        })
+        .collect()
 }
 
 fn text(report: &Report) -> String {
     let line = |guesses: &[Guess]| {
-        guesses.iter().map(|g| format!("{} {}", g.class, percent(f64::from(g.score)))).collect::<Vec<_>>().join(", ")
+        guesses
+            .iter()
+            .map(|g| format!("{} {}", g.class, percent(f64::from(g.score))))
+            .collect::<Vec<_>>()
+            .join(", ")
     };
     let mut text = String::new();
     for image in &report.images {
         let _ = writeln!(text, "{}: {}", image.file.display(), line(&image.base));
         if let Some(tile) = &image.collage {
-            let abstained = if tile.abstained { "  (unsure: would abstain)" } else { "" };
-            let _ = writeln!(text, "    collage {} tile {}: {}{abstained}", tile.grid, tile.tile, line(&tile.top));
+            let abstained = if tile.abstained {
+                "  (unsure: would abstain)"
+            } else {
+                ""
+            };
+            let _ = writeln!(
+                text,
+                "    collage {} tile {}: {}{abstained}",
+                tile.grid,
+                tile.tile,
+                line(&tile.top)
+            );
         }
     }
     text

@@ -46,7 +46,11 @@ impl Console {
 
     /// Text for people, before the result is there.
     pub fn say(&self, text: &str) -> Result<(), Failure> {
-        let written = if self.json { write_line(io::stderr().lock(), text) } else { write_line(io::stdout().lock(), text) };
+        let written = if self.json {
+            write_line(io::stderr().lock(), text)
+        } else {
+            write_line(io::stdout().lock(), text)
+        };
         written.map_err(Failure::output)
     }
 
@@ -56,7 +60,10 @@ impl Console {
             return;
         }
         // Nothing can be done for a reader who has gone; the exit status still says what happened.
-        let _ = write_line(io::stderr().lock(), &format!("collage {}: {}", self.command, failure.message));
+        let _ = write_line(
+            io::stderr().lock(),
+            &format!("collage {}: {}", self.command, failure.message),
+        );
         let _ = self.document(&Failed { error: failure });
     }
 
@@ -64,14 +71,23 @@ impl Console {
         if !self.json {
             return Ok(());
         }
-        let document = Document { schema: SCHEMA, command: self.command, body };
-        let text = serde_json::to_string_pretty(&document).map_err(|e| Failure::output(e.into()))?;
+        let document = Document {
+            schema: SCHEMA,
+            command: self.command,
+            body,
+        };
+        let text =
+            serde_json::to_string_pretty(&document).map_err(|e| Failure::output(e.into()))?;
         write_line(io::stdout().lock(), &text).map_err(Failure::output)
     }
 
     /// A bar of `len` steps on standard error; hidden where that is not a terminal.
     pub fn progress(&self, len: u64, what: impl Into<String>) -> ProgressBar {
-        let target = if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target = if io::stderr().is_terminal() {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
         let bar = ProgressBar::with_draw_target(Some(len), target).with_message(what.into());
         let style = ProgressStyle::with_template("{msg:32} {wide_bar} {pos:>7}/{len} {eta:>4}");
         bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))

@@ -47,7 +47,7 @@ pub struct Eval {
     /// Collage model file, or `digits` [default: the embedded one beside the embedded base, else none]
     #[arg(long, value_name = "FILE")]
     collage: Option<PathBuf>,
-    /// Grids to measure the collage at [default: those that it was trained on]
+    /// Grids to measure the collage at [default: the square ones that it was trained on]
     #[arg(long, value_name = "RxC,...", value_delimiter = ',')]
     grids: Vec<Grid>,
     /// Labelled images [default: the embedded held-out digits, for the embedded model]
@@ -107,10 +107,15 @@ impl Eval {
         let collage = self.open_collage(&base)?;
         let grids = self.grids(collage.as_ref())?;
         let data = self.open_data(&base)?;
-        let images = self.limit.map_or(data.len(), |limit| data.len().min(usize::try_from(limit).unwrap_or(usize::MAX)));
+        let images = self.limit.map_or(data.len(), |limit| {
+            data.len().min(usize::try_from(limit).unwrap_or(usize::MAX))
+        });
         let device = discover::open(&self.device)?;
         let order: Vec<usize> = (0..images).collect();
-        let set = Images { data: &data, images };
+        let set = Images {
+            data: &data,
+            images,
+        };
 
         let mut pass = Pass::load(&*device, &base, Grid::ONE, self.batch as usize, 1)?;
         let base_rows = set.measure(&mut pass, &order, &console.progress(images as u64, "base"))?;
@@ -119,22 +124,37 @@ impl Eval {
             data: data.name().to_string(),
             device: devices::describe(device.info()),
             seed: self.seed,
-            base: Score { model: base.name().to_string(), correct: base_rows.correct, accuracy: base_rows.accuracy() },
+            base: Score {
+                model: base.name().to_string(),
+                correct: base_rows.correct,
+                accuracy: base_rows.accuracy(),
+            },
             collage: Vec::new(),
             images_per_second: base_rows.images_per_second(),
         };
         let order = shuffled(images, self.seed);
-        for (collage, grid) in collage.iter().flat_map(|collage| grids.iter().map(move |grid| (collage, *grid))) {
+        for (collage, grid) in collage
+            .iter()
+            .flat_map(|collage| grids.iter().map(move |grid| (collage, *grid)))
+        {
             let mut pass = Pass::load(&*device, collage, grid, self.batch as usize, 1)?;
-            let rows = set.measure(&mut pass, &order, &console.progress(images as u64, format!("collage {grid}")))?;
-            report.collage.push(collage_score(collage, grid, &rows, &base_rows));
+            let rows = set.measure(
+                &mut pass,
+                &order,
+                &console.progress(images as u64, format!("collage {grid}")),
+            )?;
+            report
+                .collage
+                .push(collage_score(collage, grid, &rows, &base_rows));
         }
         console.finish(&report, &text(&report))
     }
 
     fn open_collage(&self, base: &Model) -> Result<Option<Model>, Failure> {
         let embedded = self.base.is_embedded().then(|| PathBuf::from(DIGITS));
-        let Some(file) = self.collage.clone().or(embedded) else { return Ok(None) };
+        let Some(file) = self.collage.clone().or(embedded) else {
+            return Ok(None);
+        };
         let collage = arguments::open_collage(&file)?;
         arguments::same_classes(base, &collage)?;
         Ok(Some(collage))
@@ -144,7 +164,7 @@ impl Eval {
         match collage {
             None if !self.grids.is_empty() => Err(Failure::usage("--grids needs --collage FILE")),
             None => Ok(Vec::new()),
-            Some(collage) if self.grids.is_empty() => Ok(collage.grids().to_vec()),
+            Some(collage) if self.grids.is_empty() => Ok(squares(collage)),
             Some(_) => Ok(self.grids.clone()),
         }
     }
@@ -153,8 +173,25 @@ impl Eval {
         match &self.data {
             Some(path) => Ok(Dataset::open(path, base.classes())?),
             None if self.base.is_embedded() => Ok(embedded::held_out()?),
-            None => Err(Failure::usage("--data PATH is needed: only the embedded model has images of its own")),
+            None => Err(Failure::usage(
+                "--data PATH is needed: only the embedded model has images of its own",
+            )),
         }
+    }
+}
+
+/// One grid of each size; all of them if none is square.
+fn squares(collage: &Model) -> Vec<Grid> {
+    let squares: Vec<Grid> = collage
+        .grids()
+        .iter()
+        .copied()
+        .filter(|grid| grid.rows == grid.cols)
+        .collect();
+    if squares.is_empty() {
+        collage.grids().to_vec()
+    } else {
+        squares
     }
 }
 
@@ -182,11 +219,26 @@ impl Rows {
 
 impl Images<'_> {
     /// Runs the images in this order; only as many are decoded at a time as one run takes.
-    fn measure(&self, pass: &mut Pass, order: &[usize], bar: &ProgressBar) -> Result<Rows, Failure> {
-        let nothing = Scored { class: u32::MAX, score: 0.0 };
-        let mut rows = Rows { answers: vec![nothing; self.images], correct: 0, busy: Duration::ZERO };
+    fn measure(
+        &self,
+        pass: &mut Pass,
+        order: &[usize],
+        bar: &ProgressBar,
+    ) -> Result<Rows, Failure> {
+        let nothing = Scored {
+            class: u32::MAX,
+            score: 0.0,
+        };
+        let mut rows = Rows {
+            answers: vec![nothing; self.images],
+            correct: 0,
+            busy: Duration::ZERO,
+        };
         for batch in order.chunks(pass.capacity()) {
-            let images: Vec<Image> = batch.par_iter().map(|i| self.data.image(*i)).collect::<Result<_, _>>()?;
+            let images: Vec<Image> = batch
+                .par_iter()
+                .map(|i| self.data.image(*i))
+                .collect::<Result<_, _>>()?;
             let begin = Instant::now();
             let found = pass.run(&images)?;
             rows.busy += begin.elapsed();
@@ -204,21 +256,38 @@ impl Images<'_> {
 
 fn collage_score(model: &Model, grid: Grid, rows: &Rows, base: &Rows) -> CollageScore {
     let threshold = model.metadata().min_confidence;
-    let agreeing = rows.answers.iter().zip(&base.answers).filter(|(a, b)| a.class == b.class).count();
+    let agreeing = rows
+        .answers
+        .iter()
+        .zip(&base.answers)
+        .filter(|(a, b)| a.class == b.class)
+        .count();
     CollageScore {
         model: model.name().to_string(),
         grid,
         images: rows.answers.len(),
         correct: rows.correct,
         accuracy: rows.accuracy(),
-        abstained: rows.answers.iter().filter(|answer| answer.score < threshold).count(),
+        abstained: rows
+            .answers
+            .iter()
+            .filter(|answer| answer.score < threshold)
+            .count(),
         agreement_with_base: agreeing as f64 / rows.answers.len().max(1) as f64,
         images_per_second: rows.images_per_second(),
     }
 }
 
 fn text(report: &Report) -> String {
-    let head = ["", "correct", "accuracy", "abstained", "as the base", "images/s"].map(String::from);
+    let head = [
+        "",
+        "correct",
+        "accuracy",
+        "abstained",
+        "as the base",
+        "images/s",
+    ]
+    .map(String::from);
     let mut rows = vec![head];
     let correct = |n: usize| format!("{n} of {}", report.images);
     rows.push([
@@ -239,5 +308,11 @@ fn text(report: &Report) -> String {
             thousands(score.images_per_second.round() as u64),
         ]);
     }
-    format!("{} images of {} on {}\n\n{}", thousands(report.images as u64), report.data, report.device, table(&rows, 1))
+    format!(
+        "{} images of {} on {}\n\n{}",
+        thousands(report.images as u64),
+        report.data,
+        report.device,
+        table(&rows, 1)
+    )
 }

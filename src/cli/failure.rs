@@ -46,7 +46,13 @@ pub struct Failure {
 
 impl Failure {
     fn new(exit: Exit, message: impl Display) -> Self {
-        Self { exit, code: 0, can_retry: false, message: message.to_string(), broken_pipe: false }
+        Self {
+            exit,
+            code: 0,
+            can_retry: false,
+            message: message.to_string(),
+            broken_pipe: false,
+        }
     }
     /// Flags that cannot be what was meant.
     pub fn usage(message: impl Display) -> Self {
@@ -63,11 +69,18 @@ impl Failure {
     /// Standard output or standard error could not be written.
     pub fn output(error: io::Error) -> Self {
         let broken_pipe = error.kind() == io::ErrorKind::BrokenPipe;
-        Self { broken_pipe, ..Self::new(Exit::Other, format!("cannot write the output: {error}")) }
+        Self {
+            broken_pipe,
+            ..Self::new(Exit::Other, format!("cannot write the output: {error}"))
+        }
     }
     /// The exit status.
     pub fn exit_code(&self) -> ExitCode {
-        if self.broken_pipe { ExitCode::SUCCESS } else { ExitCode::from(self.exit as u8) }
+        if self.broken_pipe {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(self.exit as u8)
+        }
     }
 }
 
@@ -83,6 +96,10 @@ impl<E: Classify> From<E> for Failure {
             5 => Exit::Usage,
             _ => Exit::Other,
         };
-        Self { code: error.code(), can_retry: error.can_retry(), ..Self::new(exit, error) }
+        Self {
+            code: error.code(),
+            can_retry: error.can_retry(),
+            ..Self::new(exit, error)
+        }
     }
 }

@@ -43,15 +43,30 @@ impl Inspect {
     pub fn run(self, console: &Console) -> Result<(), Failure> {
         let model = match self.model.to_str() {
             Some("digits-collage") => arguments::open_collage(DIGITS.as_ref())?,
-            Some(DIGITS) => BaseModel { model: self.model, arch: self.arch }.open()?,
+            Some(DIGITS) => BaseModel {
+                model: self.model,
+                arch: self.arch,
+            }
+            .open()?,
             _ => arguments::open_any(&self.model, self.arch.as_deref())?,
         };
-        let largest = model.grids().iter().copied().max_by_key(|grid| grid.tiles()).unwrap_or(Grid::ONE);
-        let grid = self.grid.unwrap_or(largest);
-        let options = PlanOptions { batch: self.batch as usize, grid, ..PlanOptions::default() };
+        let grid = self.grid.unwrap_or(largest(model.grids()));
+        let options = PlanOptions {
+            batch: self.batch as usize,
+            grid,
+            ..PlanOptions::default()
+        };
         let summary = Summary::new(&model, &options)?;
         console.finish(&summary, &text(&summary))
     }
+}
+
+fn largest(grids: &[Grid]) -> Grid {
+    grids
+        .iter()
+        .copied()
+        .max_by_key(|grid| grid.tiles())
+        .unwrap_or(Grid::ONE)
 }
 
 fn text(summary: &Summary) -> String {
@@ -64,18 +79,50 @@ fn text(summary: &Summary) -> String {
     let mut fact = |name: &str, value: String| {
         let _ = writeln!(text, "{name:<14} {value}");
     };
-    fact("model", format!("{} ({kind}, {})", metadata.name, summary.file));
+    fact(
+        "model",
+        format!("{} ({kind}, {})", metadata.name, summary.file),
+    );
     fact("architecture", metadata.architecture.family().to_string());
     let p = &metadata.preprocessing;
-    fact("input", format!("shorter side to {}, centre {}x{}, {:?}", p.resize, p.size, p.size, p.filter).to_lowercase());
+    fact(
+        "input",
+        format!(
+            "shorter side to {}, centre {}x{}, {:?}",
+            p.resize, p.size, p.size, p.filter
+        )
+        .to_lowercase(),
+    );
     fact("classes", classes(&metadata.classes));
     if let Some(collage) = &metadata.collage {
-        let grids: Vec<String> = collage.grids.iter().map(Grid::to_string).collect();
-        fact("trained grids", format!("{}; one cell of the last map is {} pixels", grids.join(", "), collage.stride));
-        fact("abstains", format!("below confidence {}", metadata.min_confidence));
+        let span = match (collage.grids.as_slice(), largest(&collage.grids)) {
+            ([one], _) => one.to_string(),
+            (grids, largest) => format!("{} grids up to {largest}", grids.len()),
+        };
+        fact(
+            "trained on",
+            format!(
+                "{span}; one cell of the last map is {0}x{0} pixels",
+                collage.stride
+            ),
+        );
+        let abstains = match metadata.min_confidence {
+            0.0 => "never".to_string(),
+            threshold => format!("below a confidence of {threshold}"),
+        };
+        fact("abstains", abstains);
     }
-    for (of, accuracy) in &metadata.accuracy {
-        fact("accuracy", format!("{accuracy:.4} ({of}, held out, as the file says)"));
+    if !metadata.accuracy.is_empty() {
+        // Of 25 grids, five are square; --json has all.
+        let square = |of: &str| of.split_once('x').is_none_or(|(rows, cols)| rows == cols);
+        let shown = metadata.accuracy.iter().filter(|(of, _)| square(of));
+        let shown: Vec<String> = shown
+            .map(|(of, accuracy)| format!("{of} {accuracy:.4}"))
+            .collect();
+        fact(
+            "accuracy",
+            format!("{} (held out, as the file says)", shown.join(", ")),
+        );
     }
     for (name, value) in [("source", &metadata.source), ("licence", &metadata.licence)] {
         if let Some(value) = value {
@@ -83,16 +130,47 @@ fn text(summary: &Summary) -> String {
         }
     }
     fact("sha256", metadata.sha256.clone());
-    fact("parameters", format!("{}, {} on a device in {}", thousands(summary.params), bytes(summary.weight_bytes), summary.dtype));
-    let canvases = if summary.batch == 1 { "1 canvas".into() } else { format!("{} canvases", summary.batch) };
-    fact("one run", format!("{canvases} of {}: {} MACs, arena {}", summary.grid, thousands(summary.macs), bytes(summary.arena_bytes)));
+    fact(
+        "parameters",
+        format!(
+            "{}, {} on a device in {}",
+            thousands(summary.params),
+            bytes(summary.weight_bytes),
+            summary.dtype
+        ),
+    );
+    let canvases = if summary.batch == 1 {
+        "1 canvas".into()
+    } else {
+        format!("{} canvases", summary.batch)
+    };
+    fact(
+        "one run",
+        format!(
+            "{canvases} of {}: {} MACs, arena {}",
+            summary.grid,
+            thousands(summary.macs),
+            bytes(summary.arena_bytes)
+        ),
+    );
     text.push('\n');
     text + &layers(summary)
 }
 
 fn layers(summary: &Summary) -> String {
     let shape = |s: &[usize; 4]| s.map(|n| n.to_string()).join("x");
-    let mut rows = vec![["layer", "op", "output N,H,W,C", "window", "adds", "MACs", "parameters"].map(String::from)];
+    let mut rows = vec![
+        [
+            "layer",
+            "op",
+            "output N,H,W,C",
+            "window",
+            "adds",
+            "MACs",
+            "parameters",
+        ]
+        .map(String::from),
+    ];
     for layer in &summary.layers {
         let window = match (layer.kernel, layer.stride) {
             (Some([h, w]), Some(stride)) if stride > 1 => format!("{h}x{w} /{stride}"),

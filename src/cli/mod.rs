@@ -63,7 +63,9 @@ enum Command {
 
 /// Print completions for a shell, to be sourced or installed
 #[derive(Args)]
-#[command(after_help = "Example:\n  collage completions bash > ~/.local/share/bash-completion/completions/collage")]
+#[command(
+    after_help = "Example:\n  collage completions bash > ~/.local/share/bash-completion/completions/collage"
+)]
 struct Completions {
     /// Which shell
     shell: clap_complete::Shell,
@@ -89,7 +91,7 @@ pub fn run() -> ExitCode {
 
 /// The parser, with the demo's own defaults in its help.
 fn command() -> clap::Command {
-    Cli::command().mut_subcommand("demo", demo::own_defaults)
+    Cli::command().mut_subcommand("demo", |demo| demo::own_defaults(demo).display_order(0))
 }
 
 impl Command {
@@ -121,7 +123,10 @@ impl Completions {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut command(), "collage", &mut script);
         let script = String::from_utf8_lossy(&script).into_owned();
-        console.finish(&serde_json::json!({ "shell": self.shell.to_string(), "script": script }), &script)
+        console.finish(
+            &serde_json::json!({ "shell": self.shell.to_string(), "script": script }),
+            &script,
+        )
     }
 }
 
@@ -135,7 +140,10 @@ fn log_to_stderr(verbose: u8) {
         _ => "info,collage=trace",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
 }
 
 #[cfg(test)]

@@ -22,13 +22,32 @@ pub struct Pass {
 impl Pass {
     /// Loads `model` in f32 so that a run takes about `images` images (at least one canvas) and gives `top_k` classes
     /// of each.
-    pub fn load(device: &dyn Device, model: &Model, grid: Grid, images: usize, top_k: usize) -> Result<Self, Failure> {
+    pub fn load(
+        device: &dyn Device,
+        model: &Model,
+        grid: Grid,
+        images: usize,
+        top_k: usize,
+    ) -> Result<Self, Failure> {
         let batch = (images / grid.tiles()).max(1);
         let output = PlanOutput::TopK(top_k);
-        let plan = Plan::compile(model, &PlanOptions { batch, grid, dtype: DType::F32, input: PlanInput::Images, output })?;
+        let plan = Plan::compile(
+            model,
+            &PlanOptions {
+                batch,
+                grid,
+                dtype: DType::F32,
+                input: PlanInput::Images,
+                output,
+            },
+        )?;
         let macs = plan.steps.iter().map(|step| plan.macs(step)).sum::<u64>() / batch as u64;
         let capacity = plan.capacity();
-        Ok(Self { program: device.load(Arc::new(plan))?, capacity, macs })
+        Ok(Self {
+            program: device.load(Arc::new(plan))?,
+            capacity,
+            macs,
+        })
     }
 
     /// Most images of one [`run`](Self::run).

@@ -41,6 +41,13 @@ mod tests {
         // Of Vigna's splitmix64.c with state 1234567.
         let mut state = 1_234_567;
         let found: Vec<u64> = (0..3).map(|_| split_mix(&mut state)).collect();
-        assert_eq!(found, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
+        assert_eq!(
+            found,
+            [
+                6_457_827_717_110_365_317,
+                3_203_168_211_198_807_973,
+                9_817_491_932_198_370_423
+            ]
+        );
     }
 }

@@ -56,14 +56,25 @@ pub fn bytes(n: u64) -> String {
 /// Columns padded to their widest cell, two spaces apart; the first `left` of them to the left, the others to the
 /// right; a rule under the first row.
 pub fn table<const N: usize>(rows: &[[String; N]], left: usize) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..N).map(width).collect();
     let mut text = String::new();
     for (i, row) in rows.iter().enumerate() {
         let cells: Vec<String> = row
             .iter()
             .enumerate()
-            .map(|(c, cell)| if c < left { format!("{cell:<0$}", widths[c]) } else { format!("{cell:>0$}", widths[c]) })
+            .map(|(c, cell)| {
+                if c < left {
+                    format!("{cell:<0$}", widths[c])
+                } else {
+                    format!("{cell:>0$}", widths[c])
+                }
+            })
             .collect();
         text += cells.join("  ").trim_end();
         text.push('\n');
@@ -81,14 +92,26 @@ mod tests {
 
     #[test]
     fn differences_carry_a_sign_and_zero_does_not_pretend_to_one() {
-        assert_eq!([points(-0.0031), points(0.0004), points(0.000_01)], ["−0.31 points", "+0.04 points", "±0.00 points"]);
+        assert_eq!(
+            [points(-0.0031), points(0.0004), points(0.000_01)],
+            ["−0.31 points", "+0.04 points", "±0.00 points"]
+        );
     }
 
     #[test]
     fn numbers_are_grouped_and_scaled() {
-        assert_eq!([7, 1_797, 1_000_000].map(thousands), ["7", "1,797", "1,000,000"]);
-        assert_eq!([512, 2_048, 5 << 20, 3 << 30].map(bytes), ["512 bytes", "2.0 KiB", "5.0 MiB", "3.0 GiB"]);
-        assert_eq!([0.0712, 9.87, 12.34, 150.2].map(ms), ["0.07 ms", "9.87 ms", "12.3 ms", "150 ms"]);
+        assert_eq!(
+            [7, 1_797, 1_000_000].map(thousands),
+            ["7", "1,797", "1,000,000"]
+        );
+        assert_eq!(
+            [512, 2_048, 5 << 20, 3 << 30].map(bytes),
+            ["512 bytes", "2.0 KiB", "5.0 MiB", "3.0 GiB"]
+        );
+        assert_eq!(
+            [0.0712, 9.87, 12.34, 150.2].map(ms),
+            ["0.07 ms", "9.87 ms", "12.3 ms", "150 ms"]
+        );
     }
 
     #[test]

@@ -19,15 +19,26 @@ impl Records {
     pub(super) fn read(files: &[PathBuf], classes: usize) -> Result<Self, DatasetError> {
         let mut bytes = Vec::new();
         for path in files {
-            let size = std::fs::metadata(path).map_err(|e| DatasetError::read(path, e))?.len();
+            let size = std::fs::metadata(path)
+                .map_err(|e| DatasetError::read(path, e))?
+                .len();
             if size == 0 || size % RECORD as u64 != 0 || size > MAX_BINARY_BYTES {
                 let most = MAX_BINARY_BYTES / RECORD as u64;
-                return Err(DatasetError::Size { path: path.clone(), bytes: size, most });
+                return Err(DatasetError::Size {
+                    path: path.clone(),
+                    bytes: size,
+                    most,
+                });
             }
             let file = std::fs::read(path).map_err(|e| DatasetError::read(path, e))?;
             for (record, data) in file.chunks_exact(RECORD).enumerate() {
                 if usize::from(data[0]) >= classes {
-                    return Err(DatasetError::Label { path: path.clone(), record, label: data[0], classes });
+                    return Err(DatasetError::Label {
+                        path: path.clone(),
+                        record,
+                        label: data[0],
+                        classes,
+                    });
                 }
             }
             // A file that grew or shrank since its size was read must not leave a partial record behind.
@@ -50,7 +61,9 @@ impl Records {
 
     pub(super) fn image(&self, index: usize) -> Option<Image> {
         let planes = &self.record(index)?[1..];
-        let pixels: Vec<u8> = (0..PLANE).flat_map(|i| [planes[i], planes[PLANE + i], planes[2 * PLANE + i]]).collect();
+        let pixels: Vec<u8> = (0..PLANE)
+            .flat_map(|i| [planes[i], planes[PLANE + i], planes[2 * PLANE + i]])
+            .collect();
         Image::from_rgb(SIDE, SIDE, pixels)
     }
 }
@@ -110,7 +123,10 @@ mod tests {
         let path = folder.path().join("one.bin");
         std::fs::write(&path, [record(3, [1, 2, 3]), record(9, [4, 5, 6])].concat()).unwrap();
         let set = Dataset::open(&path, &ten_classes()).unwrap();
-        assert_eq!((set.len(), set.label(0), set.label(1), set.label(2)), (2, Some(3), Some(9), None));
+        assert_eq!(
+            (set.len(), set.label(0), set.label(1), set.label(2)),
+            (2, Some(3), Some(9), None)
+        );
         let image = set.image(1).unwrap();
         assert_eq!((image.width(), image.height()), (32, 32));
         assert!(image.pixels().chunks_exact(3).all(|p| p == [4, 5, 6]));
@@ -123,10 +139,20 @@ mod tests {
         std::fs::create_dir(&inner).unwrap();
         std::fs::write(inner.join("data_batch_1.bin"), record(1, [0; 3])).unwrap();
         std::fs::write(inner.join("data_batch_2.bin"), record(2, [0; 3])).unwrap();
-        let labels = |set: &Dataset| (0..set.len()).map(|i| set.label(i).unwrap()).collect::<Vec<_>>();
-        assert_eq!(labels(&Dataset::open(folder.path(), &ten_classes()).unwrap()), [1, 2]);
+        let labels = |set: &Dataset| {
+            (0..set.len())
+                .map(|i| set.label(i).unwrap())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            labels(&Dataset::open(folder.path(), &ten_classes()).unwrap()),
+            [1, 2]
+        );
         std::fs::write(inner.join("test_batch.bin"), record(7, [0; 3])).unwrap();
-        assert_eq!(labels(&Dataset::open(folder.path(), &ten_classes()).unwrap()), [7]);
+        assert_eq!(
+            labels(&Dataset::open(folder.path(), &ten_classes()).unwrap()),
+            [7]
+        );
         assert_eq!(labels(&Dataset::open(&inner, &ten_classes()).unwrap()), [7]);
     }
 
@@ -138,7 +164,10 @@ mod tests {
             std::fs::write(&path, bytes).unwrap();
             let error = Dataset::open(&path, &ten_classes()).unwrap_err();
             assert!(matches!(error, DatasetError::Size { .. }), "{error}");
-            assert!(error.to_string().contains("cut.bin") && error.to_string().contains("3073"), "{error}");
+            assert!(
+                error.to_string().contains("cut.bin") && error.to_string().contains("3073"),
+                "{error}"
+            );
         }
     }
 
@@ -148,6 +177,17 @@ mod tests {
         let path = folder.path().join("x.bin");
         std::fs::write(&path, [record(2, [0; 3]), record(10, [0; 3])].concat()).unwrap();
         let error = Dataset::open(&path, &ten_classes()).unwrap_err();
-        assert!(matches!(error, DatasetError::Label { record: 1, label: 10, classes: 10, .. }), "{error}");
+        assert!(
+            matches!(
+                error,
+                DatasetError::Label {
+                    record: 1,
+                    label: 10,
+                    classes: 10,
+                    ..
+                }
+            ),
+            "{error}"
+        );
     }
 }

@@ -17,10 +17,17 @@ impl Files {
         let labels = labels(path, &folders, classes)?;
         let mut files = Vec::new();
         for (folder, label) in folders.iter().zip(labels) {
-            files.extend(sorted(folder)?.into_iter().filter(|p| is_image(p)).map(|p| (p, label)));
+            files.extend(
+                sorted(folder)?
+                    .into_iter()
+                    .filter(|p| is_image(p))
+                    .map(|p| (p, label)),
+            );
         }
         if files.is_empty() {
-            return Err(DatasetError::Empty { path: path.to_path_buf() });
+            return Err(DatasetError::Empty {
+                path: path.to_path_buf(),
+            });
         }
         Ok(Self { files })
     }
@@ -41,7 +48,13 @@ impl Files {
 
 /// The class of each folder: by name if every name is a class, else by order if the counts agree.
 fn labels(path: &Path, folders: &[PathBuf], classes: &[String]) -> Result<Vec<u32>, DatasetError> {
-    let name = |folder: &Path| folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = |folder: &Path| {
+        folder
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    };
     let mut by_name = Vec::with_capacity(folders.len());
     let mut unknown = None;
     for folder in folders {
@@ -77,7 +90,11 @@ fn sorted(folder: &Path) -> Result<Vec<PathBuf>, DatasetError> {
 }
 
 fn is_image(path: &Path) -> bool {
-    let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let extension = path
+        .extension()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .to_ascii_lowercase();
     matches!(extension.as_str(), "jpg" | "jpeg" | "png" | "webp" | "bmp") && path.is_file()
 }
 
@@ -91,7 +108,9 @@ mod tests {
         for (i, name) in names.iter().enumerate() {
             let folder = root.path().join(name);
             std::fs::create_dir(&folder).unwrap();
-            image::RgbImage::from_pixel(4, 4, image::Rgb([i as u8; 3])).save(folder.join("a.PNG")).unwrap();
+            image::RgbImage::from_pixel(4, 4, image::Rgb([i as u8; 3]))
+                .save(folder.join("a.PNG"))
+                .unwrap();
             std::fs::write(folder.join("notes.txt"), "not an image").unwrap();
         }
         root
@@ -105,7 +124,10 @@ mod tests {
     fn names_decide_where_they_are_the_models() {
         let root = folders(&["bee", "ant"]);
         let set = Dataset::open(root.path(), &classes(&["bee", "cow", "ant"])).unwrap();
-        assert_eq!((set.len(), set.label(0), set.label(1)), (2, Some(2), Some(0)));
+        assert_eq!(
+            (set.len(), set.label(0), set.label(1)),
+            (2, Some(2), Some(0))
+        );
         assert_eq!(set.image(0).unwrap().pixels()[0], 1); // "ant" was written second
     }
 
@@ -113,14 +135,20 @@ mod tests {
     fn order_decides_where_the_counts_agree() {
         let root = folders(&["n02", "n01"]);
         let set = Dataset::open(root.path(), &classes(&["bee", "ant"])).unwrap();
-        assert_eq!((set.label(0), set.image(0).unwrap().pixels()[0]), (Some(0), 1));
+        assert_eq!(
+            (set.label(0), set.image(0).unwrap().pixels()[0]),
+            (Some(0), 1)
+        );
     }
 
     #[test]
     fn folders_that_fit_no_class_are_refused_by_name() {
         let root = folders(&["ant", "zebu"]);
         let error = Dataset::open(root.path(), &classes(&["ant", "bee", "cow"])).unwrap_err();
-        assert!(matches!(&error, DatasetError::Classes { unknown, .. } if unknown == "zebu"), "{error}");
+        assert!(
+            matches!(&error, DatasetError::Classes { unknown, .. } if unknown == "zebu"),
+            "{error}"
+        );
     }
 
     #[test]

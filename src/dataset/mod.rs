@@ -22,15 +22,25 @@ pub struct Dataset {
 #[derive(Debug)]
 enum Source {
     /// Images already in memory.
-    Memory { images: Vec<Image>, labels: Vec<u32> },
+    Memory {
+        images: Vec<Image>,
+        labels: Vec<u32>,
+    },
     Cifar(cifar::Records),
     Folder(folder::Files),
 }
 
 impl Dataset {
     /// Wraps images that are already decoded; `None` when there are not as many labels as images.
-    pub fn from_memory(name: impl Into<String>, images: Vec<Image>, labels: Vec<u32>) -> Option<Self> {
-        (images.len() == labels.len()).then(|| Self { name: name.into(), source: Source::Memory { images, labels } })
+    pub fn from_memory(
+        name: impl Into<String>,
+        images: Vec<Image>,
+        labels: Vec<u32>,
+    ) -> Option<Self> {
+        (images.len() == labels.len()).then(|| Self {
+            name: name.into(),
+            source: Source::Memory { images, labels },
+        })
     }
 
     /// Opens `path` for a model with these class names:
@@ -86,7 +96,11 @@ impl Dataset {
 
     /// Decodes image `index`, counted from 0 and below [`len`](Self::len).
     pub fn image(&self, index: usize) -> Result<Image, DatasetError> {
-        let past_end = || DatasetError::PastEnd { name: self.name.clone(), index, len: self.len() };
+        let past_end = || DatasetError::PastEnd {
+            name: self.name.clone(),
+            index,
+            len: self.len(),
+        };
         match &self.source {
             Source::Memory { images, .. } => images.get(index).cloned().ok_or_else(past_end),
             Source::Cifar(records) => records.image(index).ok_or_else(past_end),
@@ -171,7 +185,10 @@ pub enum DatasetError {
 
 impl DatasetError {
     fn read(path: &Path, reason: std::io::Error) -> Self {
-        Self::Read { path: path.to_path_buf(), reason }
+        Self::Read {
+            path: path.to_path_buf(),
+            reason,
+        }
     }
 }
 

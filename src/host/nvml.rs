@@ -37,7 +37,9 @@ pub enum NvmlUnavailable {
     #[error("the NVML library is not installed; it comes with the NVIDIA driver")]
     NoLibrary,
     /// The library is there and the kernel module is not.
-    #[error("NVML is installed, but the NVIDIA kernel driver is not loaded; load it, or expose the GPU to this container")]
+    #[error(
+        "NVML is installed, but the NVIDIA kernel driver is not loaded; load it, or expose the GPU to this container"
+    )]
     NoDriver,
     /// The driver did not let this user in.
     #[error("NVML refuses this user; run as one who may use the GPU devices")]
@@ -84,9 +86,9 @@ pub fn survey() -> Result<Survey, NvmlUnavailable> {
 fn load() -> Result<Nvml, NvmlError> {
     let found = Nvml::init();
     match found {
-        Err(NvmlError::LibloadingError(_)) if cfg!(target_os = "linux") => {
-            Nvml::builder().lib_path("libnvidia-ml.so.1".as_ref()).init()
-        }
+        Err(NvmlError::LibloadingError(_)) if cfg!(target_os = "linux") => Nvml::builder()
+            .lib_path("libnvidia-ml.so.1".as_ref())
+            .init(),
         found => found,
     }
 }
@@ -98,7 +100,9 @@ mod tests {
     #[test]
     fn a_survey_is_an_answer_or_a_reason_and_never_a_panic() {
         match survey() {
-            Ok(survey) => assert!(!survey.driver.is_empty() && survey.gpus.iter().all(|gpu| !gpu.name.is_empty())),
+            Ok(survey) => assert!(
+                !survey.driver.is_empty() && survey.gpus.iter().all(|gpu| !gpu.name.is_empty())
+            ),
             Err(reason) => assert!(!reason.to_string().is_empty()),
         }
     }

@@ -50,16 +50,31 @@ impl Gallery<'_> {
         let images: Vec<Image> = round.iter().map(|i| self.images[*i].clone()).collect();
         let batch = 64;
         let base = Pass::load(self.device, self.base, Grid::ONE, batch, 1)?.run_all(&images)?;
-        let collage = Pass::load(self.device, self.collage, self.grid, batch, 1)?.run_all(&images)?;
-        let right = |row: &[Scored], i: usize| row.first().is_some_and(|best| best.class == self.labels[i]);
-        let correct = |rows: &[Vec<Scored>]| rows.iter().zip(&round).filter(|(row, i)| right(row, **i)).count();
+        let collage =
+            Pass::load(self.device, self.collage, self.grid, batch, 1)?.run_all(&images)?;
+        let right =
+            |row: &[Scored], i: usize| row.first().is_some_and(|best| best.class == self.labels[i]);
+        let correct = |rows: &[Vec<Scored>]| {
+            rows.iter()
+                .zip(&round)
+                .filter(|(row, i)| right(row, **i))
+                .count()
+        };
         let accuracy = |rows: &[Vec<Scored>]| correct(rows) as f64 / rows.len().max(1) as f64;
 
         let tiles = self.grid.tiles();
         let groups: Vec<Vec<Tile>> = (0..round.len().div_ceil(tiles))
-            .map(|g| (g * tiles..((g + 1) * tiles).min(round.len())).map(|i| self.tile(round[i], &base[i], &collage[i])).collect())
+            .map(|g| {
+                (g * tiles..((g + 1) * tiles).min(round.len()))
+                    .map(|i| self.tile(round[i], &base[i], &collage[i]))
+                    .collect()
+            })
             .collect();
-        let wrong = |group: &Vec<Tile>| group.iter().any(|tile| tile.abstained || tile.collage.class != tile.truth);
+        let wrong = |group: &Vec<Tile>| {
+            group
+                .iter()
+                .any(|tile| tile.abstained || tile.collage.class != tile.truth)
+        };
         let faulty = groups.iter().filter(|group| wrong(group)).count();
         let first_faulty = groups.iter().position(wrong).filter(|g| *g > 0);
         let mut pictures = Vec::new();
@@ -76,18 +91,41 @@ impl Gallery<'_> {
                 _ => continue,
             };
             let canvas = self.canvas(&tiles)?;
-            pictures.push(Picture { grid: (self.grid.rows, self.grid.cols), caption, canvas, tiles });
+            pictures.push(Picture {
+                grid: (self.grid.rows, self.grid.cols),
+                caption,
+                canvas,
+                tiles,
+            });
         }
-        Ok((Accuracy { base: accuracy(&base), collage: accuracy(&collage) }, pictures))
+        Ok((
+            Accuracy {
+                base: accuracy(&base),
+                collage: accuracy(&collage),
+            },
+            pictures,
+        ))
     }
 
     fn tile(&self, image: usize, base: &[Scored], collage: &[Scored]) -> Tile {
-        let name = |class: u32| self.base.classes().get(class as usize).cloned().unwrap_or_default();
+        let name = |class: u32| {
+            self.base
+                .classes()
+                .get(class as usize)
+                .cloned()
+                .unwrap_or_default()
+        };
         let guess = |row: &[Scored]| {
-            row.first().map_or(Guess { class: String::new(), confidence: 0.0 }, |best| Guess {
-                class: name(best.class),
-                confidence: best.score,
-            })
+            row.first().map_or(
+                Guess {
+                    class: String::new(),
+                    confidence: 0.0,
+                },
+                |best| Guess {
+                    class: name(best.class),
+                    confidence: best.score,
+                },
+            )
         };
         let collage = guess(collage);
         Tile {
@@ -101,25 +139,55 @@ impl Gallery<'_> {
 
     /// The canvas that the network is given, as colours: the plan's own `encode` step, run alone.
     fn canvas(&self, tiles: &[Tile]) -> Result<Image, Failure> {
-        let whole = Plan::compile(self.collage, &PlanOptions { grid: self.grid, ..PlanOptions::default() })?;
+        let whole = Plan::compile(
+            self.collage,
+            &PlanOptions {
+                grid: self.grid,
+                ..PlanOptions::default()
+            },
+        )?;
         let Some(Step::Encode(encode)) = whole.steps.first().copied() else {
-            return Err(Failure::other("a plan for images does not begin with encode"));
+            return Err(Failure::other(
+                "a plan for images does not begin with encode",
+            ));
         };
-        let plan = Plan { steps: vec![Step::Encode(encode)], ..whole };
-        let [_, height, width, _] = plan.values.get(encode.output.0).map_or([0; 4], |value| value.shape);
+        let plan = Plan {
+            steps: vec![Step::Encode(encode)],
+            ..whole
+        };
+        let [_, height, width, _] = plan
+            .values
+            .get(encode.output.0)
+            .map_or([0; 4], |value| value.shape);
         let images: Vec<Image> = tiles.iter().map(|tile| tile.image.clone()).collect();
-        let normalised = match CpuDevice::reference().load(Arc::new(plan))?.run(Input::Images(&images))? {
+        let normalised = match CpuDevice::reference()
+            .load(Arc::new(plan))?
+            .run(Input::Images(&images))?
+        {
             Output::Tensor(canvas) => canvas,
             Output::TopK(_) => return Err(Failure::other("encode alone gave a top-k")),
         };
-        Image::from_rgb(width, height, colours(&normalised, self.collage.preprocessing()))
-            .ok_or_else(|| Failure::other(format!("a canvas of {width}x{height} pixels and {} values", normalised.len())))
+        Image::from_rgb(
+            width,
+            height,
+            colours(&normalised, self.collage.preprocessing()),
+        )
+        .ok_or_else(|| {
+            Failure::other(format!(
+                "a canvas of {width}x{height} pixels and {} values",
+                normalised.len()
+            ))
+        })
     }
 }
 
 /// Takes normalisation back. normalised: (H, W, 3).
 fn colours(normalised: &[f32], preprocessing: &Preprocessing) -> Vec<u8> {
     let Preprocessing { mean, std, .. } = preprocessing;
-    let colour = |(i, value): (usize, &f32)| ((value * std[i % 3] + mean[i % 3]) * 255.0).round().clamp(0.0, 255.0) as u8;
+    let colour = |(i, value): (usize, &f32)| {
+        ((value * std[i % 3] + mean[i % 3]) * 255.0)
+            .round()
+            .clamp(0.0, 255.0) as u8
+    };
     normalised.iter().enumerate().map(colour).collect()
 }

@@ -54,7 +54,12 @@ struct Tally {
 
 impl Arrivals<'_> {
     /// Sends every request and waits for every answer. The engine is left running; `policy` only names the run.
-    pub fn run(&self, engine: &Engine, policy: &'static str, bar: &ProgressBar) -> Result<Run, Failure> {
+    pub fn run(
+        &self,
+        engine: &Engine,
+        policy: &'static str,
+        bar: &ProgressBar,
+    ) -> Result<Run, Failure> {
         let (sent, to_collect) = crossbeam_channel::unbounded();
         let begin = Instant::now();
         let tally = thread::scope(|scope| {
@@ -62,11 +67,18 @@ impl Arrivals<'_> {
             for (i, image) in self.order.iter().copied().enumerate() {
                 let due = begin + Duration::from_secs_f64((i - i % self.burst) as f64 / self.rate);
                 thread::sleep(due.saturating_duration_since(Instant::now()));
-                let options = RequestOptions { submitted: Some(due), ..RequestOptions::default() };
+                let options = RequestOptions {
+                    submitted: Some(due),
+                    ..RequestOptions::default()
+                };
                 let late = due.elapsed();
                 let ticket = engine.submit(self.images[image].clone(), options);
                 // The collector outlives this loop: it ends when the channel closes.
-                let _ = sent.send(Sent { image, late, ticket });
+                let _ = sent.send(Sent {
+                    image,
+                    late,
+                    ticket,
+                });
             }
             drop(sent);
             collector.join()
@@ -89,7 +101,8 @@ impl Arrivals<'_> {
 
 impl Tally {
     fn new() -> Result<Self, Failure> {
-        let histogram = || Histogram::new(3).map_err(|e| Failure::other(format!("a latency histogram: {e}")));
+        let histogram =
+            || Histogram::new(3).map_err(|e| Failure::other(format!("a latency histogram: {e}")));
         Ok(Self {
             latency: histogram()?,
             late: histogram()?,
@@ -132,7 +145,8 @@ impl Tally {
             accuracy: share(self.correct, requests),
             by_collage: self.by_collage,
             collage_share: share(self.by_collage, requests),
-            collage_accuracy: (self.by_collage > 0).then(|| share(self.collage_correct, self.by_collage)),
+            collage_accuracy: (self.by_collage > 0)
+                .then(|| share(self.collage_correct, self.by_collage)),
             deadline_exceeded: self.deadline_exceeded,
             overloaded: self.overloaded,
             failed: self.failed,
@@ -166,8 +180,20 @@ mod tests {
         tally.settle(Err(Error::Overloaded { queue: 4 }), 1, deadline);
         tally.settle(Err(Error::Closed), 1, deadline);
         let run = tally.into_run("none", 4, Duration::from_secs(1));
-        assert_eq!((run.answered, run.deadline_exceeded, run.overloaded, run.failed), (0, 1, 1, 1));
+        assert_eq!(
+            (
+                run.answered,
+                run.deadline_exceeded,
+                run.overloaded,
+                run.failed
+            ),
+            (0, 1, 1, 1)
+        );
         assert_eq!((run.accuracy, run.collage_accuracy), (0.0, None));
-        assert!((run.latency_ms.max - 100.0).abs() < 0.2, "{}", run.latency_ms.max);
+        assert!(
+            (run.latency_ms.max - 100.0).abs() < 0.2,
+            "{}",
+            run.latency_ms.max
+        );
     }
 }

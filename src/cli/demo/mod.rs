@@ -82,14 +82,22 @@ impl Demo {
         let stage = Stage::set(&self)?;
         console.say(&stage.announcement())?;
         let started = clock::utc_now();
-        let runs = [stage.serve(Policy::None, console)?, stage.serve(Policy::Collage, console)?];
+        let runs = [
+            stage.serve(Policy::None, console)?,
+            stage.serve(Policy::Collage, console)?,
+        ];
         let (accuracy, pictures) = stage.gallery().hang()?;
         let outcome = stage.outcome(runs, accuracy, started);
         let mut text = format!("{}\n{}", outcome.table(), outcome.headline);
         if let Some(path) = &self.report {
             let page = report::html(&outcome, &pictures)?;
             let written = std::fs::write(path, page);
-            written.map_err(|e| Failure::other(format!("--report {}: cannot be written: {e}", path.display())))?;
+            written.map_err(|e| {
+                Failure::other(format!(
+                    "--report {}: cannot be written: {e}",
+                    path.display()
+                ))
+            })?;
             text += &format!("\nReport: {}", path.display());
         }
         console.finish(&outcome, &text)

@@ -139,7 +139,13 @@ impl Percentiles {
     /// Of a histogram in microseconds.
     pub fn of(histogram: &Histogram<u64>) -> Self {
         let at = |q: f64| histogram.value_at_quantile(q) as f64 / 1e3;
-        Self { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: histogram.max() as f64 / 1e3 }
+        Self {
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: histogram.max() as f64 / 1e3,
+        }
     }
 }
 
@@ -148,7 +154,11 @@ impl Outcome {
     pub fn headline(runs: &[Run; 2]) -> String {
         let [none, collage] = runs;
         let (before, after) = (none.latency_ms.p99, collage.latency_ms.p99);
-        let verb = if after < before { "fell" } else { "did not fall: it went" };
+        let verb = if after < before {
+            "fell"
+        } else {
+            "did not fall: it went"
+        };
         format!(
             "p99 {verb} from {} to {}; {} of answers came from the collage; accuracy moved from {} to {}.",
             ms(before),
@@ -172,8 +182,16 @@ impl Outcome {
             rows.push([format!("latency {name}"), a[i].clone(), b[i].clone()]);
         }
         let share = |run: &Run| percent(run.collage_share);
-        rows.push(["accuracy".into(), percent(none.accuracy), percent(collage.accuracy)]);
-        rows.push(["answered by the collage".into(), share(none), share(collage)]);
+        rows.push([
+            "accuracy".into(),
+            percent(none.accuracy),
+            percent(collage.accuracy),
+        ]);
+        rows.push([
+            "answered by the collage".into(),
+            share(none),
+            share(collage),
+        ]);
         let unanswered = |run: &Run| (run.requests - run.answered).to_string();
         rows.push(["not answered".into(), unanswered(none), unanswered(collage)]);
         text::table(&rows, 1)

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use collage::backend::Device;
 use collage::config::{Layer, Settings};
 use collage::embedded;
-use collage::engine::{Engine, Options, Policy, RequestOptions, Role, Stats, Straggler, WorkerStats};
+use collage::engine::{
+    Engine, Options, Policy, RequestOptions, Role, Stats, Straggler, WorkerStats,
+};
 use collage::image::Image;
 use collage::model::Model;
 use collage::model::plan::Grid;
@@ -45,7 +47,9 @@ impl Stage {
     pub fn set(demo: &Demo) -> Result<Self, Failure> {
         let given = Settings::resolve(demo.settings.clone())?.layer().clone();
         if given.policy.is_some() {
-            return Err(Failure::usage("--policy: the demo always serves both, none and collage"));
+            return Err(Failure::usage(
+                "--policy: the demo always serves both, none and collage",
+            ));
         }
         let requests = demo.requests as usize;
         let own = Layer {
@@ -58,15 +62,23 @@ impl Stage {
                 ..Layer::default()
             })
         };
-        let mut options = Settings::resolve(own)?.options(|| Ok((embedded::base()?, embedded::collage()?)))?;
+        let mut options =
+            Settings::resolve(own)?.options(|| Ok((embedded::base()?, embedded::collage()?)))?;
         let Some(collage) = options.collage.clone() else {
-            return Err(Failure::usage("--collage FILE is needed beside --model: the demo compares with and without it"));
+            return Err(Failure::usage(
+                "--collage FILE is needed beside --model: the demo compares with and without it",
+            ));
         };
         let digits = embedded::held_out()?;
-        let images: Vec<Image> = (0..digits.len()).map(|i| digits.image(i)).collect::<Result<_, _>>()?;
+        let images: Vec<Image> = (0..digits.len())
+            .map(|i| digits.image(i))
+            .collect::<Result<_, _>>()?;
         let labels: Vec<u32> = (0..digits.len()).filter_map(|i| digits.label(i)).collect();
         if options.base.classes() != embedded::base()?.classes() {
-            return Err(Failure::input(format!("--model {}: its classes are not the ten digits", options.base.file())));
+            return Err(Failure::input(format!(
+                "--model {}: its classes are not the ten digits",
+                options.base.file()
+            )));
         }
 
         let burst = demo.burst.map_or(options.grid.tiles(), |n| n as usize);
@@ -77,19 +89,45 @@ impl Stage {
             None => INTERVAL_MS.max((2.0 * work_ms / cores.min(2) as f64).ceil()),
         };
         if given.release.is_none() {
-            options.release = milliseconds((0.75 * interval_ms).ceil()).min(options.deadline.mul_f64(0.75));
+            options.release =
+                milliseconds((0.75 * interval_ms).ceil()).min(options.deadline.mul_f64(0.75));
         }
         if given.stragglers.is_none() {
-            options.stragglers = vec![format!("pause:0:{}", (5.0 * interval_ms).ceil()).parse::<Straggler>()?];
+            options.stragglers =
+                vec![format!("pause:0:{}", (5.0 * interval_ms).ceil()).parse::<Straggler>()?];
         }
-        options.min_confidence = options.min_confidence.or(Some(collage.metadata().min_confidence));
+        let workers = options.base_workers + options.collage_workers;
+        if let Some(beyond) = options
+            .stragglers
+            .iter()
+            .find(|straggler| straggler.worker >= workers)
+        {
+            return Err(Failure::usage(format!(
+                "--stragglers {beyond}: expected a worker from 0 to {}",
+                workers - 1
+            )));
+        }
+        options.min_confidence = options
+            .min_confidence
+            .or(Some(collage.metadata().min_confidence));
 
         let rounds = requests.div_ceil(images.len().max(1)) as u64;
-        let order = (0..rounds).flat_map(|round| shuffled(images.len(), options.seed.wrapping_add(round)));
+        let order =
+            (0..rounds).flat_map(|round| shuffled(images.len(), options.seed.wrapping_add(round)));
         let order = order.take(requests).collect();
         let rate = burst as f64 / interval_ms * 1e3;
         let repeat = command(&given, &options, rate, burst, requests);
-        Ok(Self { options, collage, images, labels, order, burst, rate, macs, repeat })
+        Ok(Self {
+            options,
+            collage,
+            images,
+            labels,
+            order,
+            burst,
+            rate,
+            macs,
+            repeat,
+        })
     }
 
     fn device(&self) -> &Arc<dyn Device> {
@@ -98,7 +136,11 @@ impl Stage {
     }
 
     fn stragglers(&self) -> Vec<String> {
-        self.options.stragglers.iter().map(Straggler::to_string).collect()
+        self.options
+            .stragglers
+            .iter()
+            .map(Straggler::to_string)
+            .collect()
     }
 
     /// What is about to happen.
@@ -119,7 +161,10 @@ impl Stage {
 
     /// Serves all requests under this policy.
     pub fn serve(&self, policy: Policy, console: &Console) -> Result<Run, Failure> {
-        let engine = Engine::open(Options { policy, ..self.options.clone() })?;
+        let engine = Engine::open(Options {
+            policy,
+            ..self.options.clone()
+        })?;
         self.warm_up(&engine)?;
         let (name, what) = match policy {
             Policy::None => ("none", "no redundancy"),
@@ -144,7 +189,8 @@ impl Stage {
     /// matter.
     fn warm_up(&self, engine: &Engine) -> Result<(), Failure> {
         for _ in 0..5 {
-            let submit = |i: &usize| engine.submit(self.images[*i].clone(), RequestOptions::default());
+            let submit =
+                |i: &usize| engine.submit(self.images[*i].clone(), RequestOptions::default());
             let tickets: Vec<_> = self.order.iter().take(self.burst).map(submit).collect();
             for ticket in tickets {
                 let _ = ticket.and_then(|ticket| ticket.wait());
@@ -190,7 +236,10 @@ impl Stage {
             injected: self.stragglers(),
             extra_work: extra_macs as f64 / base_macs.max(1) as f64,
             min_confidence: self.options.min_confidence.unwrap_or(0.0),
-            alone: Alone { base: accuracy.base, collage: accuracy.collage },
+            alone: Alone {
+                base: accuracy.base,
+                collage: accuracy.collage,
+            },
             runs,
             repeat: self.repeat,
         }
@@ -222,7 +271,9 @@ impl Run {
 
 /// The command line with every default written out, because some defaults depend on the machine.
 fn command(given: &Layer, options: &Options, rate: f64, burst: usize, requests: usize) -> String {
-    let mut words = vec![format!("collage demo --requests {requests} --rate {rate} --burst {burst}")];
+    let mut words = vec![format!(
+        "collage demo --requests {requests} --rate {rate} --burst {burst}"
+    )];
     let mut flag = |name: &str, value: String| words.push(format!("--{name} {value}"));
     for (name, path) in [("model", &given.model), ("collage", &given.collage)] {
         if let Some(path) = path {
@@ -238,7 +289,10 @@ fn command(given: &Layer, options: &Options, rate: f64, burst: usize, requests: 
     flag("grid", options.grid.to_string());
     flag("release", time(options.release));
     flag("deadline", time(options.deadline));
-    let waits = [("batch-wait", given.batch_wait), ("group-wait", given.group_wait)];
+    let waits = [
+        ("batch-wait", given.batch_wait),
+        ("group-wait", given.group_wait),
+    ];
     for (name, wait) in waits {
         if let Some(wait) = wait {
             flag(name, time(wait));
@@ -250,7 +304,11 @@ fn command(given: &Layer, options: &Options, rate: f64, burst: usize, requests: 
     if let Some(confidence) = given.min_confidence {
         flag("min-confidence", confidence.to_string());
     }
-    let stragglers: Vec<String> = options.stragglers.iter().map(Straggler::to_string).collect();
+    let stragglers: Vec<String> = options
+        .stragglers
+        .iter()
+        .map(Straggler::to_string)
+        .collect();
     if !stragglers.is_empty() {
         flag("stragglers", stragglers.join(","));
     }
@@ -265,7 +323,12 @@ fn time(duration: Duration) -> String {
 }
 
 /// How long one burst's work takes this machine without any concurrency, best of three, and the work itself.
-fn one_burst(options: &Options, collage: &Model, images: &[Image], burst: usize) -> Result<(f64, (u64, u64)), Failure> {
+fn one_burst(
+    options: &Options,
+    collage: &Model,
+    images: &[Image],
+    burst: usize,
+) -> Result<(f64, (u64, u64)), Failure> {
     let device = &*options.devices[0];
     let mut base = Pass::load(device, &options.base, Grid::ONE, 1, 1)?;
     let mut collage = Pass::load(device, collage, options.grid, 1, 1)?;

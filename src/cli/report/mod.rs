@@ -32,7 +32,10 @@ pub fn html(outcome: &Outcome, pictures: &[Picture]) -> Result<String, Failure> 
         ("title", title(outcome)),
         ("lede", lede(outcome)),
         ("facts", facts(outcome)),
-        ("chart", chart::latency_cdf(none, collage, outcome.release_ms)),
+        (
+            "chart",
+            chart::latency_cdf(none, collage, outcome.release_ms),
+        ),
         ("table", table(outcome)),
         ("table_note", table_note(outcome)),
         ("picture_lede", picture_lede(outcome)),
@@ -51,7 +54,9 @@ fn fill(page: &str, places: &[(&str, String)]) -> String {
     let mut rest = page;
     while let Some((before, after)) = rest.split_once("{{") {
         out += before;
-        let Some((name, after)) = after.split_once("}}") else { break };
+        let Some((name, after)) = after.split_once("}}") else {
+            break;
+        };
         if let Some((_, text)) = places.iter().find(|(place, _)| *place == name) {
             out += text;
         }
@@ -76,8 +81,15 @@ pub fn escape(text: &str) -> String {
 }
 
 fn title(outcome: &Outcome) -> String {
-    let (before, after) = (outcome.runs[0].latency_ms.p99, outcome.runs[1].latency_ms.p99);
-    let verb = if after < before { "fell from" } else { "did not fall:" };
+    let (before, after) = (
+        outcome.runs[0].latency_ms.p99,
+        outcome.runs[1].latency_ms.p99,
+    );
+    let verb = if after < before {
+        "fell from"
+    } else {
+        "did not fall:"
+    };
     format!("p99 latency {verb} {} to {}", ms(before), ms(after))
 }
 
@@ -98,15 +110,31 @@ fn facts(outcome: &Outcome) -> String {
     let pair = |a: String, b: String| format!("<b>{a}<i> → </i>{b}</b>");
     let short = |v: f64| ms(v).trim_end_matches(" ms").to_string();
     let cells = [
-        (pair(short(none.latency_ms.p99), ms(collage.latency_ms.p99)), "p99 latency, without and with the collage".into()),
-        (pair(short(none.latency_ms.p999), ms(collage.latency_ms.p999)), "p99.9 latency".to_string()),
-        (format!("<b>{}</b>", percent(collage.collage_share)), "of answers came from the collage".into()),
+        (
+            pair(short(none.latency_ms.p99), ms(collage.latency_ms.p99)),
+            "p99 latency, without and with the collage".into(),
+        ),
+        (
+            pair(short(none.latency_ms.p999), ms(collage.latency_ms.p999)),
+            "p99.9 latency".to_string(),
+        ),
+        (
+            format!("<b>{}</b>", percent(collage.collage_share)),
+            "of answers came from the collage".into(),
+        ),
         (
             format!("<b>{}</b>", points(collage.accuracy - none.accuracy)),
-            format!("accuracy: {} → {}", percent(none.accuracy), percent(collage.accuracy)),
+            format!(
+                "accuracy: {} → {}",
+                percent(none.accuracy),
+                percent(collage.accuracy)
+            ),
         ),
     ];
-    let body: String = cells.iter().map(|(figure, what)| format!("<div>{figure}<span>{what}</span></div>\n")).collect();
+    let body: String = cells
+        .iter()
+        .map(|(figure, what)| format!("<div>{figure}<span>{what}</span></div>\n"))
+        .collect();
     format!("<div class=\"facts\">\n{body}</div>")
 }
 
@@ -120,25 +148,75 @@ fn table(outcome: &Outcome) -> String {
         }
         body += "</tr>\n";
     };
-    let ratio = |a: f64, b: f64| if b > 0.0 && a > 0.0 { times(a / b) } else { String::new() };
+    let ratio = |a: f64, b: f64| {
+        if b > 0.0 && a > 0.0 {
+            times(a / b)
+        } else {
+            String::new()
+        }
+    };
     let latencies = |run: &Run| {
         let l = run.latency_ms;
-        [("p50", l.p50), ("p90", l.p90), ("p99", l.p99), ("p99.9", l.p999), ("max", l.max)]
+        [
+            ("p50", l.p50),
+            ("p90", l.p90),
+            ("p99", l.p99),
+            ("p99.9", l.p999),
+            ("max", l.max),
+        ]
     };
     for ((name, a), (_, b)) in latencies(none).into_iter().zip(latencies(collage)) {
-        let class = if name == "p99" { " class=\"strong\"" } else { "" };
-        row(class, &format!("Latency {name}"), [ms(a), ms(b), ratio(a, b)]);
+        let class = if name == "p99" {
+            " class=\"strong\""
+        } else {
+            ""
+        };
+        row(
+            class,
+            &format!("Latency {name}"),
+            [ms(a), ms(b), ratio(a, b)],
+        );
     }
     let accuracy = "Accuracy<span class=\"why\">right answers of all requests; one without answer counts as wrong</span>";
-    row("", accuracy, [percent(none.accuracy), percent(collage.accuracy), points(collage.accuracy - none.accuracy)]);
-    row("", "Answered by the collage", [percent(none.collage_share), percent(collage.collage_share), String::new()]);
-    let own = collage.collage_accuracy.map_or("none given".into(), percent);
-    row("", "Accuracy of the collage's answers", ["".into(), own, String::new()]);
+    row(
+        "",
+        accuracy,
+        [
+            percent(none.accuracy),
+            percent(collage.accuracy),
+            points(collage.accuracy - none.accuracy),
+        ],
+    );
+    row(
+        "",
+        "Answered by the collage",
+        [
+            percent(none.collage_share),
+            percent(collage.collage_share),
+            String::new(),
+        ],
+    );
+    let own = collage
+        .collage_accuracy
+        .map_or("none given".into(), percent);
+    row(
+        "",
+        "Accuracy of the collage's answers",
+        ["".into(), own, String::new()],
+    );
     let unanswered = |run: &Run| (run.requests - run.answered).to_string();
     let without = "Not answered<span class=\"why\">deadline exceeded, refused by a full queue, or failed</span>";
-    row("", without, [unanswered(none), unanswered(collage), String::new()]);
+    row(
+        "",
+        without,
+        [unanswered(none), unanswered(collage), String::new()],
+    );
     let extra = "Extra work<span class=\"why\">multiply-accumulates of all collage runs over those of all base runs</span>";
-    row("", extra, ["0%".into(), percent(outcome.extra_work), String::new()]);
+    row(
+        "",
+        extra,
+        ["0%".into(), percent(outcome.extra_work), String::new()],
+    );
     format!(
         "<table><thead><tr><th></th><th class=\"none\">no redundancy</th><th class=\"collage\">collage</th>\
          <th>change</th></tr></thead>\n<tbody>\n{body}</tbody></table>"
@@ -186,29 +264,71 @@ fn picture_lede(outcome: &Outcome) -> String {
 }
 
 fn facts_list(outcome: &Outcome) -> String {
-    let late = |run: &Run| format!("p99 {}, max {}", ms(run.generator_late_ms.p99), ms(run.generator_late_ms.max));
+    let late = |run: &Run| {
+        format!(
+            "p99 {}, max {}",
+            ms(run.generator_late_ms.p99),
+            ms(run.generator_late_ms.max)
+        )
+    };
     let [none, collage] = &outcome.runs;
     let workers = |run: &Run| {
-        let one = |w: &Worker| format!("{} {} runs of {} images, median {}", w.role, w.runs, w.images, ms(w.run_p50_ms));
+        let one = |w: &Worker| {
+            format!(
+                "{} {} runs of {} images, median {}",
+                w.role,
+                w.runs,
+                w.images,
+                ms(w.run_p50_ms)
+            )
+        };
         run.workers.iter().map(one).collect::<Vec<_>>().join("; ")
     };
     let facts = [
         ("version", format!("collage {}", outcome.version)),
         ("seed", outcome.seed.to_string()),
         ("device", outcome.device.clone()),
-        ("workers", format!("{} base, {} collage", outcome.base_workers, outcome.collage_workers)),
+        (
+            "workers",
+            format!(
+                "{} base, {} collage",
+                outcome.base_workers, outcome.collage_workers
+            ),
+        ),
         ("straggler (injected)", outcome.injected.join(", ")),
         ("load", load(outcome)),
-        ("release, deadline", format!("{}, {} after a request was due", setting_ms(outcome.release_ms), setting_ms(outcome.deadline_ms))),
+        (
+            "release, deadline",
+            format!(
+                "{}, {} after a request was due",
+                setting_ms(outcome.release_ms),
+                setting_ms(outcome.deadline_ms)
+            ),
+        ),
         ("workers, no redundancy", workers(none)),
         ("workers, collage", workers(collage)),
-        ("the machine's own noise", format!("the load generator woke late by {} (no redundancy); {} (collage)", late(none), late(collage))),
+        (
+            "the machine's own noise",
+            format!(
+                "the load generator woke late by {} (no redundancy); {} (collage)",
+                late(none),
+                late(collage)
+            ),
+        ),
     ];
-    facts.iter().map(|(name, text)| format!("<dt>{name}</dt><dd>{}</dd>\n", escape(text))).collect()
+    facts
+        .iter()
+        .map(|(name, text)| format!("<dt>{name}</dt><dd>{}</dd>\n", escape(text)))
+        .collect()
 }
 
 fn load(outcome: &Outcome) -> String {
-    let Outcome { requests, rate, burst, .. } = outcome;
+    let Outcome {
+        requests,
+        rate,
+        burst,
+        ..
+    } = outcome;
     format!(
         "{} requests in each run, {burst} every {}: {rate:.0} a second",
         thousands(*requests as u64),
@@ -217,7 +337,12 @@ fn load(outcome: &Outcome) -> String {
 }
 
 fn method(outcome: &Outcome) -> String {
-    let sleeps = outcome.injected.iter().map(|s| format!("<code>{}</code>", escape(s))).collect::<Vec<_>>().join(", ");
+    let sleeps = outcome
+        .injected
+        .iter()
+        .map(|s| format!("<code>{}</code>", escape(s)))
+        .collect::<Vec<_>>()
+        .join(", ");
     format!(
         "The load is an open loop: a request is due at its time whether or not earlier ones were answered, and its \
          latency counts from then, so that waiting in line is not hidden. The straggling is <span \

@@ -46,11 +46,18 @@ pub struct Guess {
 impl Picture {
     /// Three panels: the images with the base's answers, the canvas, the answers of its tiles.
     pub fn html(&self) -> Result<String, Failure> {
-        let columns = format!("style=\"grid-template-columns:repeat({},1fr)\"", self.grid.1);
+        let columns = format!(
+            "style=\"grid-template-columns:repeat({},1fr)\"",
+            self.grid.1
+        );
         let mut base = String::new();
         let mut collage = String::new();
         for tile in &self.tiles {
-            let verdict = if tile.base.class == tile.truth { "ok" } else { "bad" };
+            let verdict = if tile.base.class == tile.truth {
+                "ok"
+            } else {
+                "bad"
+            };
             let _ = writeln!(
                 base,
                 "<div class=\"tile\"><img alt=\"a {}\" src=\"{}\"><p class=\"{verdict}\">{} · {}</p></div>",
@@ -65,7 +72,10 @@ impl Picture {
             base += "<div class=\"tile is-blank\"></div>\n";
             collage += "<div class=\"tile answer is-blank\"><small>blank</small></div>\n";
         }
-        let (side, count) = (format!("{} x {}", self.canvas.width(), self.canvas.height()), self.tiles.len());
+        let (side, count) = (
+            format!("{} x {}", self.canvas.width(), self.canvas.height()),
+            self.tiles.len(),
+        );
         Ok(format!(
             "<figure><div class=\"real\">\
              <div><h3>{count} images, one base run each <span>below each: the base's answer</span></h3>\
@@ -84,13 +94,23 @@ impl Picture {
 
 fn answer(tile: &Tile) -> String {
     let (class, note) = if tile.abstained {
-        ("is-abstained", format!("unsure, {}", confidence(tile.collage.confidence)))
+        (
+            "is-abstained",
+            format!("unsure, {}", confidence(tile.collage.confidence)),
+        )
     } else if tile.collage.class == tile.truth {
         ("is-right", confidence(tile.collage.confidence))
     } else {
-        ("is-wrong", format!("{}, is {}", confidence(tile.collage.confidence), tile.truth))
+        (
+            "is-wrong",
+            format!("{}, is {}", confidence(tile.collage.confidence), tile.truth),
+        )
     };
-    let long = if tile.collage.class.chars().count() > 3 { " long" } else { "" };
+    let long = if tile.collage.class.chars().count() > 3 {
+        " long"
+    } else {
+        ""
+    };
     format!(
         "<div class=\"tile answer {class}{long}\"><b>{}</b><small>{}</small>\
          <span class=\"bar\"><i style=\"width:{:.0}%\"></i></span></div>\n",
@@ -102,7 +122,11 @@ fn answer(tile: &Tile) -> String {
 
 /// Probabilities near 1 do not become "100%", which would claim certainty.
 fn confidence(value: f32) -> String {
-    if value >= 0.995 { ">99%".into() } else { format!("{:.0}%", value * 100.0) }
+    if value >= 0.995 {
+        ">99%".into()
+    } else {
+        format!("{:.0}%", value * 100.0)
+    }
 }
 
 /// The image as a PNG inside the page.
@@ -126,7 +150,9 @@ fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
-        let word = chunk.iter().enumerate().fold(0u32, |word, (i, byte)| word | u32::from(*byte) << (16 - 8 * i));
+        let word = chunk.iter().enumerate().fold(0u32, |word, (i, byte)| {
+            word | u32::from(*byte) << (16 - 8 * i)
+        });
         for i in 0..4 {
             let digit = char::from(DIGITS[(word >> (18 - 6 * i)) as usize & 63]);
             text.push(if i <= chunk.len() { digit } else { '=' });
@@ -141,8 +167,14 @@ mod tests {
 
     #[test]
     fn base64_is_that_of_rfc_4648() {
-        let vectors =
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")];
+        let vectors = [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("foobar", "Zm9vYmFy"),
+        ];
         for (plain, coded) in vectors {
             assert_eq!(base64(plain.as_bytes()), coded);
         }

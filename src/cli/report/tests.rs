@@ -11,7 +11,13 @@ fn run(policy: &'static str, slow_us: u64, by_collage: usize) -> Run {
     let mut histogram = Histogram::new(3).unwrap();
     // 10,000 requests: nine in ten fast, then a tail that reaches `slow_us`.
     for i in 0..10_000u64 {
-        histogram.record(if i < 9_000 { 900 + i / 30 } else { 1_200 + (slow_us - 1_200) * (i - 9_000) / 999 }).unwrap();
+        histogram
+            .record(if i < 9_000 {
+                900 + i / 30
+            } else {
+                1_200 + (slow_us - 1_200) * (i - 9_000) / 999
+            })
+            .unwrap();
     }
     Run {
         policy,
@@ -38,7 +44,13 @@ fn run(policy: &'static str, slow_us: u64, by_collage: usize) -> Run {
 }
 
 fn worker(runs: u64) -> Worker {
-    Worker { role: "base", runs, images: runs + 7, injected_runs: 0, run_p50_ms: 0.5 }
+    Worker {
+        role: "base",
+        runs,
+        images: runs + 7,
+        injected_runs: 0,
+        run_p50_ms: 0.5,
+    }
 }
 
 fn outcome() -> Outcome {
@@ -62,14 +74,20 @@ fn outcome() -> Outcome {
         injected: vec!["pause:0:150:0.05".into()],
         extra_work: 0.21,
         min_confidence: 0.5,
-        alone: Alone { base: 0.987, collage: 0.975 },
+        alone: Alone {
+            base: 0.987,
+            collage: 0.975,
+        },
         runs,
     }
 }
 
 fn pictures() -> Vec<Picture> {
     let image = |side: usize| Image::from_rgb(side, side, vec![128; side * side * 3]).unwrap();
-    let guess = |class: &str, confidence| Guess { class: class.into(), confidence };
+    let guess = |class: &str, confidence| Guess {
+        class: class.into(),
+        confidence,
+    };
     let tile = |base: &str, collage: &str, abstained| Tile {
         image: image(8),
         truth: "3".into(),
@@ -77,22 +95,46 @@ fn pictures() -> Vec<Picture> {
         collage: guess(collage, 0.62),
         abstained,
     };
-    let tiles = vec![tile("3", "3", false), tile("5", "8", false), tile("3", "9", true)];
-    vec![Picture { grid: (2, 2), caption: "a < b".into(), canvas: image(32), tiles }]
+    let tiles = vec![
+        tile("3", "3", false),
+        tile("5", "8", false),
+        tile("3", "9", true),
+    ];
+    vec![Picture {
+        grid: (2, 2),
+        caption: "a < b".into(),
+        canvas: image(32),
+        tiles,
+    }]
 }
 
 #[test]
 fn the_page_is_whole_and_needs_nothing_beside_it() {
     let page = html(&outcome(), &pictures()).unwrap();
-    assert!(!page.contains("{{") && !page.contains("}}"), "a place was left open");
+    assert!(
+        !page.contains("{{") && !page.contains("}}"),
+        "a place was left open"
+    );
     let without_own_markers = page.replace("url(#", "");
-    for outside in ["http:", "https:", "src=\"/", "url(", "@import", "<script", "<link"] {
-        assert!(!without_own_markers.contains(outside), "{outside} in the page");
+    for outside in [
+        "http:", "https:", "src=\"/", "url(", "@import", "<script", "<link",
+    ] {
+        assert!(
+            !without_own_markers.contains(outside),
+            "{outside} in the page"
+        );
     }
     assert!(page.contains("data:image/png;base64,iVBOR"));
-    for tag in ["div", "svg", "table", "figure", "tr", "td", "dl", "g", "p", "text"] {
-        let opened = page.matches(&format!("<{tag}>")).count() + page.matches(&format!("<{tag} ")).count();
-        assert_eq!(opened, page.matches(&format!("</{tag}>")).count(), "<{tag}> opened and closed");
+    for tag in [
+        "div", "svg", "table", "figure", "tr", "td", "dl", "g", "p", "text",
+    ] {
+        let opened =
+            page.matches(&format!("<{tag}>")).count() + page.matches(&format!("<{tag} ")).count();
+        assert_eq!(
+            opened,
+            page.matches(&format!("</{tag}>")).count(),
+            "<{tag}> opened and closed"
+        );
     }
 }
 
@@ -101,19 +143,40 @@ fn the_page_says_what_was_bought_and_that_the_straggler_was_injected() {
     let outcome = outcome();
     let page = html(&outcome, &[]).unwrap();
     let [none, collage] = &outcome.runs;
-    for figure in [none.latency_ms, collage.latency_ms].iter().flat_map(|l| [l.p50, l.p90, l.p99, l.p999, l.max]) {
+    for figure in [none.latency_ms, collage.latency_ms]
+        .iter()
+        .flat_map(|l| [l.p50, l.p90, l.p99, l.p999, l.max])
+    {
         assert!(page.contains(&ms(figure)), "{}", ms(figure));
     }
-    for text in ["injected", "pause:0:150:0.05", "6.40%", "98.50%", "97.00%", "--seed 7", "10,000", "450", "21.00%"] {
+    for text in [
+        "injected",
+        "pause:0:150:0.05",
+        "6.40%",
+        "98.50%",
+        "97.00%",
+        "--seed 7",
+        "10,000",
+        "450",
+        "21.00%",
+    ] {
         assert!(page.contains(text), "{text}");
     }
-    assert!(outcome.headline.starts_with("p99 fell from "), "{}", outcome.headline);
+    assert!(
+        outcome.headline.starts_with("p99 fell from "),
+        "{}",
+        outcome.headline
+    );
 }
 
 #[test]
 fn a_run_that_gained_nothing_is_not_praised() {
     let runs = [run("none", 14_000, 0), run("collage", 150_000, 1)];
-    assert!(Outcome::headline(&runs).starts_with("p99 did not fall"), "{}", Outcome::headline(&runs));
+    assert!(
+        Outcome::headline(&runs).starts_with("p99 did not fall"),
+        "{}",
+        Outcome::headline(&runs)
+    );
     let page = html(&Outcome { runs, ..outcome() }, &[]).unwrap();
     assert!(page.contains("p99 latency did not fall") && page.contains("x longer"));
 }
@@ -122,14 +185,24 @@ fn a_run_that_gained_nothing_is_not_praised() {
 fn a_tile_shows_whether_it_is_right_wrong_abstained_or_blank() {
     let page = pictures()[0].html().unwrap();
     for class in ["is-right", "is-wrong", "is-abstained", "is-blank"] {
-        assert_eq!(page.matches(&format!("answer {class}")).count(), 1, "{class}");
+        assert_eq!(
+            page.matches(&format!("answer {class}")).count(),
+            1,
+            "{class}"
+        );
     }
     assert!(page.contains("a &lt; b"));
 }
 
 #[test]
 fn what_is_filled_in_is_never_taken_for_a_place_or_for_markup() {
-    assert_eq!(fill("a {{x}} b {{y}}", &[("x", "{{y}}".into()), ("y", "<1>".into())]), "a {{y}} b <1>");
+    assert_eq!(
+        fill(
+            "a {{x}} b {{y}}",
+            &[("x", "{{y}}".into()), ("y", "<1>".into())]
+        ),
+        "a {{y}} b <1>"
+    );
     let page = html(&outcome(), &[]).unwrap();
     assert!(page.contains("cpu &quot;&lt;one&gt;&quot; &amp; two") && !page.contains("<one>"));
 }
