@@ -23,7 +23,7 @@ fn usage_is_two() {
             "stragglers",
         ),
         (&["demo", "--grid", "3by3"], "--grid"),
-        (&["demo", "--rate", "-1"], "--rate"),
+        (&["demo", "--rate", "0"], "--rate"),
         (&["demo", "--policy", "collage"], "--policy"),
         (&["demo", "--release", "2s", "--deadline", "1s"], "release"),
         (
