@@ -143,6 +143,11 @@ fn one_collage_file_takes_every_grid_that_fits_the_trained_ones() {
                 Err(e) => {
                     assert!(matches!(e.fault, Fault::GridNotTaken { grid, .. } if grid == asked));
                     assert!(e.to_string().contains(&format!("--grid {asked}")), "{e}");
+                    assert!(
+                        e.to_string()
+                            .ends_with("any grid that fits into 2x5 or 3x3"),
+                        "{e}"
+                    );
                     assert_eq!((e.code(), e.can_retry()), (283, false));
                 }
             }
