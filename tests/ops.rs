@@ -47,18 +47,17 @@ fn specification_agrees_with_independent_f64() {
 fn fast_cpu_agrees_with_specification() {
     let spec = CpuDevice::reference();
     for threads in [1, 3] {
-        let fast = CpuDevice::new(threads).expect("threads can be started");
-        for dtype in [DType::F32, DType::F16] {
-            check_all(
-                &format!("{}, {threads} threads, {dtype}", fast.info().name),
-                |case| {
+        for fast in CpuDevice::every_instruction_set(threads).expect("threads can be started") {
+            let features = fast.info().features.join(", ");
+            for dtype in [DType::F32, DType::F16] {
+                check_all(&format!("cpu ({features}), {dtype}"), |case| {
                     compare(
                         &exact(run(&spec, case, dtype)?),
                         &run(&fast, case, dtype)?,
                         case.tolerance(dtype),
                     )
-                },
-            );
+                });
+            }
         }
     }
 }

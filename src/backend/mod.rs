@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::error::Classify;
 use crate::image::Image;
+use crate::model::check::PlanError;
 use crate::model::plan::Plan;
 
 pub mod check;
@@ -119,13 +120,8 @@ pub enum BackendError {
         expected: String,
     },
     /// The plan contradicts itself; the plan compiler makes no such plan.
-    #[error("plan {plan}: {what}")]
-    InvalidPlan {
-        /// Plan name.
-        plan: String,
-        /// What is wrong, with the step or value.
-        what: String,
-    },
+    #[error(transparent)]
+    InvalidPlan(#[from] PlanError),
     /// The plan asks for something that this device cannot do.
     #[error("{device}: {what}")]
     Unsupported {
@@ -182,7 +178,7 @@ impl Classify for BackendError {
     fn code(&self) -> u32 {
         match self {
             BackendError::Input { .. } => 300,
-            BackendError::InvalidPlan { .. } => 301,
+            BackendError::InvalidPlan(_) => 301,
             BackendError::Unsupported { .. } => 302,
             BackendError::OutOfMemory { .. } => 303,
             BackendError::DeviceLost { .. } => 304,

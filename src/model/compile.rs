@@ -1,5 +1,7 @@
 //! The plan compiler: a model, a batch and a grid become a flat list of fused steps whose values share one arena.
 
+use half::f16;
+
 use super::arena::{self, Block};
 use super::error::{Fault, ModelError};
 use super::layer::{Node, NodeOp};
@@ -137,9 +139,36 @@ fn check(model: &Model, options: &PlanOptions) -> Result<(), Fault> {
     }
     let classes = model.network().head.classes;
     match output {
-        PlanOutput::TopK(k) if k == 0 || k > classes => Err(Fault::TopOutOfRange { k, classes }),
-        _ => Ok(()),
+        PlanOutput::TopK(k) if k == 0 || k > classes => {
+            return Err(Fault::TopOutOfRange { k, classes });
+        }
+        _ => {}
     }
+    match options.dtype {
+        DType::F16 => check_f16(model),
+        DType::F32 => Ok(()),
+    }
+}
+
+/// Folding can leave parameters, of channels that are almost dead, that f16 would turn into infinities.
+fn check_f16(model: &Model) -> Result<(), Fault> {
+    let network = model.network();
+    let trunk = network.trunk.iter().filter_map(|node| match node.op {
+        NodeOp::Conv2d { weight, bias, .. } => Some((&node.name, [weight, bias])),
+        NodeOp::MaxPool2d { .. } => None,
+    });
+    let head = (&network.head.name, [network.head.weight, network.head.bias]);
+    for (layer, tensors) in trunk.chain([head]) {
+        for tensor in tensors.map(|t| &model.weights().tensors[t.0]) {
+            if let Some(&value) = tensor.data().iter().find(|v| v.abs() > f32::from(f16::MAX)) {
+                return Err(Fault::BeyondF16 {
+                    layer: layer.clone(),
+                    value,
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Value i + 1 is the output of trunk node i, value 0 the canvas; pooled tiles and logits come last.

@@ -1,9 +1,9 @@
 //! Every way a model can be wrong, one variant each, in the words of the person who made the file or gave the flag.
 
-use std::fmt;
 use std::io;
 
 use super::plan::Grid;
+use super::shape::Shape;
 use crate::error::Classify;
 
 /// A [`Fault`] and the file it is in.
@@ -15,30 +15,6 @@ pub struct ModelError {
     /// What is wrong with it, or with what was asked of it.
     #[source]
     pub fault: Fault,
-}
-
-/// A tensor's shape in a message; `None` is a dimension that may have any size from 1 up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shape(pub Vec<Option<usize>>);
-
-impl From<&[usize]> for Shape {
-    fn from(dims: &[usize]) -> Self {
-        Shape(dims.iter().map(|&d| Some(d)).collect())
-    }
-}
-
-impl fmt::Display for Shape {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(")?;
-        for (i, dim) in self.0.iter().enumerate() {
-            let comma = if i == 0 { "" } else { ", " };
-            match dim {
-                Some(d) => write!(f, "{comma}{d}")?,
-                None => write!(f, "{comma}any")?,
-            }
-        }
-        f.write_str(")")
-    }
 }
 
 /// What is wrong. Shapes of tensors are in the file's own order: (O, I, KH, KW) and (O, I).
@@ -186,7 +162,7 @@ pub enum Fault {
         reason: String,
     },
     /// Written for another version of this format.
-    #[error("metadata format {found}, expected {expected}: written by a newer version")]
+    #[error("metadata format {found}, expected {expected}")]
     MetadataFormat {
         /// In the file.
         found: u32,
@@ -430,6 +406,16 @@ pub enum Fault {
         /// Of a canvas, in pixels.
         width: usize,
     },
+    /// A parameter that f16 cannot hold.
+    #[error(
+        "layer {layer}: a folded parameter of {value} is beyond f16, which ends at 65504; use f32"
+    )]
+    BeyondF16 {
+        /// Its name.
+        layer: String,
+        /// The parameter.
+        value: f32,
+    },
 }
 
 impl Fault {
@@ -489,6 +475,7 @@ impl Classify for ModelError {
             Fault::EmptyBatch => 290,
             Fault::TopOutOfRange { .. } => 291,
             Fault::PlanTooLarge { .. } => 292,
+            Fault::BeyondF16 { .. } => 293,
         }
     }
 

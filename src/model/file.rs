@@ -12,7 +12,8 @@ use half::{bf16, f16};
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::error::{Fault, Shape};
+use super::error::Fault;
+use super::shape::Shape;
 
 /// The format's own limit on a header.
 pub const HEADER_LIMIT: u64 = 100_000_000;

@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{Fault, Shape};
+use super::error::Fault;
 use super::plan::{Activation, TensorId};
+use super::shape::Shape;
 
 /// The name by which a layer reads the canvas, (rows * size, cols * size, 3).
 pub const CANVAS: &str = "input";

@@ -11,6 +11,7 @@
 //! | [`weights`] | container and layers | parameters: finite, batch normalisation folded, channels last |
 //! | [`collage`] | network and tile | the proof that cells keep to their tiles, for every grid |
 //! | [`compile`] | a [`Model`], a batch, a grid | a [`Plan`](plan::Plan): fused steps over one arena ([`arena`]) |
+//! | [`check`] | a plan, whoever made it | the proof that it keeps its promises |
 //! | [`summary`] | model and plan | what `collage inspect` shows |
 //!
 //! A file is believed in nothing. Whatever it holds, opening it gives a model or a [`ModelError`] that names the
@@ -31,6 +32,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub mod arena;
+pub mod check;
 pub mod collage;
 pub mod compile;
 mod error;
@@ -41,12 +43,14 @@ pub mod metadata;
 pub mod mmap;
 pub mod plan;
 pub mod resnet;
+mod shape;
 pub mod summary;
 pub mod weights;
 
-pub use error::{Fault, ModelError, Shape};
+pub use error::{Fault, ModelError};
 pub use grid::{GRID_LIMIT, GridSyntax};
 pub use metadata::{Kind, Metadata};
+pub use shape::Shape;
 
 use file::Container;
 use layer::Network;

@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
+use super::compile::PlanOptions;
 use super::metadata::Kind;
 use super::plan::{Grid, Plan, Step, Value, ValueId};
-use super::{Metadata, Model};
+use super::{Metadata, Model, ModelError};
 
 /// A model and one of its plans, in numbers. Shapes are (N, H, W, C).
 #[derive(Clone, Debug, Serialize)]
@@ -57,19 +58,20 @@ pub struct LayerSummary {
 }
 
 impl Summary {
-    /// Describes `plan`, which must have been compiled from `model` for `grid`.
-    pub fn new(model: &Model, plan: &Plan, grid: Grid) -> Self {
+    /// Describes `model` and the plan that it compiles to.
+    pub fn new(model: &Model, options: &PlanOptions) -> Result<Self, ModelError> {
+        let plan = &Plan::compile(model, options)?;
         let layers: Vec<LayerSummary> = plan
             .steps
             .iter()
             .map(|step| layer(model, plan, step))
             .collect();
         let elements: usize = plan.weights.tensors.iter().map(|t| t.data().len()).sum();
-        Self {
+        Ok(Self {
             metadata: model.metadata().clone(),
             file: model.file().to_owned(),
             kind: model.kind(),
-            grid,
+            grid: options.grid,
             batch: plan.batch,
             dtype: plan.dtype.to_string(),
             macs: layers.iter().fold(0, |sum, l| sum.saturating_add(l.macs)),
@@ -77,7 +79,7 @@ impl Summary {
             layers,
             weight_bytes: (elements * plan.dtype.bytes()) as u64,
             arena_bytes: plan.arena_bytes() as u64,
-        }
+        })
     }
 }
 

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeSet;
 
-use super::error::{Fault, Shape};
+use super::error::Fault;
 use super::file::Container;
 use super::layer::{
     ConvLayer, Graph, Head, Layer, LinearLayer, Network, Node, NodeOp, PoolLayer, ResidualSource,
     Source,
 };
 use super::plan::{TensorId, Weights};
+use super::shape::Shape;
 use crate::tensor::Tensor;
 
 /// PyTorch's default, which all the families were trained with.

@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use half::f16;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::backend::{
     BackendError, BackendKind, Device, DeviceInfo, Input, Output, Program, check::check,
@@ -20,13 +21,27 @@ use crate::tensor::DType;
 mod avg_pool2d;
 mod conv2d;
 mod encode;
+mod fast;
 mod linear;
 mod max_pool2d;
+mod simd;
 mod top_k;
+
+use simd::Kernels;
 
 /// This machine's processor.
 pub struct CpuDevice {
     info: DeviceInfo,
+    /// `None` for the specification.
+    fast: Option<FastPath>,
+}
+
+/// What the fast path shares among its programs.
+struct FastPath {
+    kernels: Kernels,
+    /// `None` for one thread: programs then run in the threads of their callers.
+    pool: Option<Arc<ThreadPool>>,
+    store: fast::Store,
 }
 
 impl fmt::Debug for CpuDevice {
@@ -37,28 +52,97 @@ impl fmt::Debug for CpuDevice {
 
 impl CpuDevice {
     /// The fast path on `threads` threads; 0 takes every core.
-    pub fn new(_threads: usize) -> Result<Self, BackendError> {
-        Ok(Self::reference())
+    ///
+    /// One thread means the caller's own: programs of several workers then run side by side. More are a pool that the
+    /// device's programs share.
+    pub fn new(threads: usize) -> Result<Self, BackendError> {
+        Self::with_kernels(threads, Kernels::detect())
+    }
+
+    /// The fast path once for each instruction set that this processor has, best first; for tests and measurements.
+    pub fn every_instruction_set(threads: usize) -> Result<Vec<Self>, BackendError> {
+        Kernels::all()
+            .into_iter()
+            .map(|kernels| Self::with_kernels(threads, kernels))
+            .collect()
+    }
+
+    fn with_kernels(threads: usize, kernels: Kernels) -> Result<Self, BackendError> {
+        let threads = if threads == 0 {
+            available_cores()
+        } else {
+            threads
+        };
+        let info = DeviceInfo {
+            features: vec![kernels.name.into(), format!("{threads} threads")],
+            ..Self::describe()
+        };
+        let pool = || {
+            let refused = |e: rayon::ThreadPoolBuildError| BackendError::Driver {
+                device: info.name.clone(),
+                call: "starting threads",
+                reason: e.to_string(),
+            };
+            let name = |i| format!("collage-cpu-{i}");
+            ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .thread_name(name)
+                .build()
+                .map(Arc::new)
+                .map_err(refused)
+        };
+        let pool = if threads > 1 { Some(pool()?) } else { None };
+        Ok(Self {
+            info,
+            fast: Some(FastPath {
+                kernels,
+                pool,
+                store: fast::Store::default(),
+            }),
+        })
     }
 
     /// This processor, and what of it the fast path uses.
     pub fn describe() -> DeviceInfo {
-        Self::reference().info
+        DeviceInfo {
+            backend: BackendKind::Cpu,
+            index: 0,
+            name: processor_name(),
+            driver: String::new(),
+            memory_bytes: None,
+            features: vec![
+                Kernels::detect().name.into(),
+                format!("{} cores", available_cores()),
+            ],
+            software: false,
+        }
     }
 
     /// Runs the specification: slow, one thread, nothing to tune.
     pub fn reference() -> Self {
         let info = DeviceInfo {
-            backend: BackendKind::Cpu,
-            index: 0,
             name: "cpu reference".into(),
-            driver: String::new(),
-            memory_bytes: None,
             features: Vec::new(),
-            software: false,
+            ..Self::describe()
         };
-        Self { info }
+        Self { info, fast: None }
     }
+}
+
+fn available_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// As the kernel reports it where that is a file, else the architecture.
+fn processor_name() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info
+        .lines()
+        .find_map(|l| l.strip_prefix("model name")?.split_once(':'));
+    model.map_or_else(
+        || std::env::consts::ARCH.to_string(),
+        |(_, name)| name.trim().to_string(),
+    )
 }
 
 impl Device for CpuDevice {
@@ -68,7 +152,10 @@ impl Device for CpuDevice {
 
     fn load(&self, plan: Arc<Plan>) -> Result<Box<dyn Program>, BackendError> {
         check(&plan)?;
-        Ok(Box::new(Reference::new(plan)))
+        Ok(match &self.fast {
+            Some(f) => Box::new(fast::Fast::new(plan, &f.store, f.kernels, f.pool.clone())?),
+            None => Box::new(Reference::new(plan)),
+        })
     }
 }
 
@@ -228,8 +315,8 @@ fn uncroppable(plan: &Plan) -> BackendError {
 
 /// A run's result, from the values that the last step left.
 fn result<'a>(plan: &Plan, input: Input<'_>, read: impl Fn(ValueId) -> &'a [f32]) -> Output {
-    let tensor = |id| Output::Tensor(read(id).to_vec());
-    match plan.steps.last() {
+    let last = plan.steps.last();
+    match last {
         Some(Step::TopK(t)) => {
             let classes = plan.values[t.input.0].shape[3];
             let mut logits = read(t.input);
@@ -239,11 +326,9 @@ fn result<'a>(plan: &Plan, input: Input<'_>, read: impl Fn(ValueId) -> &'a [f32]
             }
             Output::TopK(top_k::top_k(t, logits, classes))
         }
-        Some(Step::Encode(e)) => tensor(e.output),
-        Some(Step::Conv2d(c)) => tensor(c.output),
-        Some(Step::MaxPool2d(p)) => tensor(p.output),
-        Some(Step::AvgPool2d(p)) => tensor(p.output),
-        Some(Step::Linear(l)) => tensor(l.output),
-        None => Output::Tensor(Vec::new()),
+        _ => Output::Tensor(
+            last.and_then(Step::writes)
+                .map_or_else(Vec::new, |id| read(id).to_vec()),
+        ),
     }
 }

@@ -1,0 +1,414 @@
+//! The fast path: a plan's steps prepared at load, so that a run only computes.
+//!
+//! Convolutions and linear layers go to `simd`; the small ops are loops here that the compiler vectorises. Every
+//! output is one chain of sums whose order depends on the step alone, so that an image's answer is the same to the bit
+//! in any batch and on any number of threads.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use rayon::ThreadPool;
+use rayon::prelude::*;
+
+use super::encode::normalise;
+use super::simd::{Conv, Geometry, Kernels, Lines, Packed, Place, Residual, Workers, resize};
+use super::{check_input, max_pool2d, result, round, uncroppable};
+use crate::backend::resample::Resample;
+use crate::backend::{BackendError, Input, Output, Program};
+use crate::image::Image;
+use crate::model::check::PlanError;
+use crate::model::plan::{
+    Activation, AvgPool2d, Conv2d, Encode, Linear, MaxPool2d, Plan, Preprocessing, Step, TensorId,
+    Value, ValueId, Weights,
+};
+use crate::tensor::DType;
+
+/// Image sizes whose resampling tables a program remembers.
+const REMEMBERED_SIZES: usize = 64;
+
+/// Packed weights of every network on a device, shared by the programs of all its batch sizes.
+#[derive(Default)]
+pub struct Store(Mutex<Vec<Entry>>);
+
+/// Those of one network in one dtype; gone when the network is.
+struct Entry {
+    weights: Weak<Weights>,
+    dtype: DType,
+    packed: HashMap<(TensorId, TensorId), Arc<Packed>>,
+}
+
+impl Store {
+    /// The packed weight and bias, made at first use.
+    fn get(&self, plan: &Plan, weight: TensorId, bias: TensorId, lanes: usize) -> Arc<Packed> {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.retain(|e| e.weights.strong_count() > 0);
+        let same =
+            |e: &Entry| e.weights.as_ptr() == Arc::as_ptr(&plan.weights) && e.dtype == plan.dtype;
+        let at = entries.iter().position(same).unwrap_or_else(|| {
+            let weights = Arc::downgrade(&plan.weights);
+            entries.push(Entry {
+                weights,
+                dtype: plan.dtype,
+                packed: HashMap::new(),
+            });
+            entries.len() - 1
+        });
+        let pack = || {
+            let rounded = |id: TensorId| {
+                let mut data = plan.weights.tensors[id.0].data().to_vec();
+                round(&mut data, plan.dtype);
+                data
+            };
+            Arc::new(Packed::new(&rounded(weight), &rounded(bias), lanes))
+        };
+        entries[at]
+            .packed
+            .entry((weight, bias))
+            .or_insert_with(pack)
+            .clone()
+    }
+}
+
+/// A step that is ready to run.
+enum Ready {
+    Encode(Encoder),
+    Conv(Conv),
+    MaxPool2d(MaxPool2d),
+    AvgPool2d(AvgPool2d),
+    TopK,
+}
+
+/// A plan on the fast path.
+pub struct Fast {
+    plan: Arc<Plan>,
+    steps: Vec<Ready>,
+    /// Activations, in f32 whatever the dtype.
+    arena: Lines,
+    workers: Workers,
+}
+
+impl Fast {
+    /// From a checked plan.
+    pub fn new(
+        plan: Arc<Plan>,
+        store: &Store,
+        kernels: Kernels,
+        pool: Option<Arc<ThreadPool>>,
+    ) -> Result<Self, BackendError> {
+        let threads = pool.as_ref().map_or(1, |p| p.current_num_threads());
+        let conv = |step: usize, g: Geometry, weight, bias| {
+            let packed = store.get(&plan, weight, bias, kernels.lanes);
+            let conv = Conv::new(g, packed, kernels, threads);
+            conv.map(Ready::Conv)
+                .ok_or_else(|| mismatch(&plan, step, "the shapes contradict each other"))
+        };
+        let steps: Vec<Ready> = plan
+            .steps
+            .iter()
+            .enumerate()
+            .map(|(i, step)| {
+                Ok(match step {
+                    Step::Encode(e) => Ready::Encode(Encoder::new(*e, plan.capacity())),
+                    Step::Conv2d(c) => conv(i, conv2d_geometry(&plan, c), c.weight, c.bias)?,
+                    Step::Linear(l) => conv(i, linear_geometry(&plan, l), l.weight, l.bias)?,
+                    Step::MaxPool2d(p) => Ready::MaxPool2d(*p),
+                    Step::AvgPool2d(p) => Ready::AvgPool2d(*p),
+                    Step::TopK(_) => Ready::TopK,
+                })
+            })
+            .collect::<Result<_, BackendError>>()?;
+        let scratch = |s: &Ready| {
+            if let Ready::Conv(c) = s {
+                c.scratch_len()
+            } else {
+                0
+            }
+        };
+        let scratch_len = steps.iter().map(scratch).max().unwrap_or(0);
+        let arena = Lines::zeroed(plan.arena_len);
+        Ok(Self {
+            plan,
+            steps,
+            arena,
+            workers: Workers::new(pool, scratch_len),
+        })
+    }
+}
+
+impl Program for Fast {
+    fn run(&mut self, input: Input<'_>) -> Result<Output, BackendError> {
+        check_input(&self.plan, input)?;
+        let Self {
+            plan,
+            steps,
+            arena,
+            workers,
+        } = self;
+        let arena = arena.as_mut_slice();
+        workers.enter(|| {
+            if let Input::Tensor(data) = input {
+                let place = &mut arena[range(plan, ValueId(0))];
+                place.copy_from_slice(data);
+                round(place, plan.dtype);
+            }
+            for (i, (ready, step)) in steps.iter_mut().zip(&plan.steps).enumerate() {
+                run_step(plan, i, ready, input, arena, workers)?;
+                if let (DType::F16, Some(id)) = (plan.dtype, step.writes()) {
+                    arena[range(plan, id)]
+                        .par_chunks_mut(1 << 14)
+                        .for_each(|part| round(part, DType::F16));
+                }
+            }
+            let arena = &*arena;
+            Ok(result(plan, input, |id| &arena[range(plan, id)]))
+        })
+    }
+}
+
+fn run_step(
+    plan: &Plan,
+    at: usize,
+    ready: &mut Ready,
+    input: Input<'_>,
+    arena: &mut [f32],
+    workers: &Workers,
+) -> Result<(), BackendError> {
+    let value = |id: ValueId| plan.values[id.0];
+    let broken = || mismatch(plan, at, "the input and the output overlap");
+    match (ready, input) {
+        (Ready::Encode(encoder), Input::Images(images)) => {
+            let canvases = &mut arena[range(plan, encoder.encode.output)];
+            encoder
+                .run(images, canvases)
+                .ok_or_else(|| uncroppable(plan))?;
+        }
+        (Ready::Conv(conv), _) => conv.run(arena, workers),
+        (Ready::MaxPool2d(p), _) => {
+            let (from, to) = two(plan, arena, p.input, p.output).ok_or_else(broken)?;
+            max_pool(p, from, value(p.input), to, value(p.output));
+        }
+        (Ready::AvgPool2d(p), _) => {
+            let (from, to) = two(plan, arena, p.input, p.output).ok_or_else(broken)?;
+            avg_pool(p, from, value(p.input), to, value(p.output));
+        }
+        (Ready::TopK, _) | (Ready::Encode(_), Input::Tensor(_)) => {}
+    }
+    Ok(())
+}
+
+/// A step that the plan's check should not have let through.
+fn mismatch(plan: &Plan, step: usize, what: &'static str) -> BackendError {
+    PlanError::Mismatch {
+        plan: plan.name.clone(),
+        step,
+        op: plan.steps[step].op(),
+        what,
+    }
+    .into()
+}
+
+/// A value's place in the arena.
+fn range(plan: &Plan, id: ValueId) -> Range<usize> {
+    let v = plan.values[id.0];
+    v.offset..v.offset + v.len()
+}
+
+/// An input and an output at once.
+fn two<'a>(
+    plan: &Plan,
+    arena: &'a mut [f32],
+    from: ValueId,
+    to: ValueId,
+) -> Option<(&'a [f32], &'a mut [f32])> {
+    let [from, to] = arena
+        .get_disjoint_mut([range(plan, from), range(plan, to)])
+        .ok()?;
+    Some((from, to))
+}
+
+fn place(value: Value) -> Place {
+    Place {
+        offset: value.offset,
+        shape: value.shape,
+    }
+}
+
+fn conv2d_geometry(plan: &Plan, c: &Conv2d) -> Geometry {
+    let at = |id: ValueId| place(plan.values[id.0]);
+    Geometry {
+        input: at(c.input),
+        output: at(c.output),
+        kernel: c.kernel,
+        stride: c.stride,
+        padding: c.padding,
+        relu: c.activation == Activation::Relu,
+        residual: c.residual.map(|r| Residual {
+            place: at(r.value),
+            stride: r.stride,
+            channel_offset: r.channel_offset,
+        }),
+    }
+}
+
+/// A linear layer is a pointwise convolution of one row, whose pixels are all the rows of the input.
+fn linear_geometry(plan: &Plan, l: &Linear) -> Geometry {
+    let row = |id: ValueId| {
+        let Value {
+            shape: [n, h, w, c],
+            offset,
+        } = plan.values[id.0];
+        Place {
+            offset,
+            shape: [1, 1, n * h * w, c],
+        }
+    };
+    let (input, output) = (row(l.input), row(l.output));
+    Geometry {
+        input,
+        output,
+        kernel: [1, 1],
+        stride: 1,
+        padding: 0,
+        relu: false,
+        residual: None,
+    }
+}
+
+fn max_pool(p: &MaxPool2d, input: &[f32], from: Value, output: &mut [f32], to: Value) {
+    let ([_, height, width, channels], [_, out_height, out_width, _]) = (from.shape, to.shape);
+    output
+        .par_chunks_mut(out_width * channels)
+        .enumerate()
+        .for_each(|(row, out)| {
+            let (n, oy) = (row / out_height, row % out_height);
+            out.fill(f32::NEG_INFINITY);
+            for iy in max_pool2d::window(oy, p, height) {
+                let line = &input[(n * height + iy) * width * channels..][..width * channels];
+                for (ox, out) in out.chunks_exact_mut(channels).enumerate() {
+                    for ix in max_pool2d::window(ox, p, width) {
+                        for (o, &x) in out.iter_mut().zip(&line[ix * channels..][..channels]) {
+                            *o = if x > *o { x } else { *o };
+                        }
+                    }
+                }
+            }
+        });
+}
+
+/// In the specification's order and precision.
+fn avg_pool(p: &AvgPool2d, input: &[f32], from: Value, output: &mut [f32], to: Value) {
+    let ([_, height, width, channels], [_, out_height, out_width, _]) = (from.shape, to.shape);
+    let [kernel_height, kernel_width] = p.kernel;
+    let area = (kernel_height * kernel_width) as f64;
+    output.par_chunks_mut(channels).enumerate().for_each_init(
+        Vec::new,
+        |sums: &mut Vec<f64>, (pixel, out)| {
+            let (ox, oy, n) = (
+                pixel % out_width,
+                pixel / out_width % out_height,
+                pixel / out_width / out_height,
+            );
+            sums.clear();
+            sums.resize(channels, 0.0);
+            for iy in oy * kernel_height..(oy + 1) * kernel_height {
+                let start = ((n * height + iy) * width + ox * kernel_width) * channels;
+                for pixel in input[start..][..kernel_width * channels].chunks_exact(channels) {
+                    for (sum, &x) in sums.iter_mut().zip(pixel) {
+                        *sum += f64::from(x);
+                    }
+                }
+            }
+            for (out, &sum) in out.iter_mut().zip(sums.iter()) {
+                *out = (sum / area) as f32;
+            }
+        },
+    );
+}
+
+/// `encode` with what it keeps between runs.
+struct Encoder {
+    encode: Encode,
+    /// Normalised values of each byte, by channel.
+    normalised: [[f32; 256]; 3],
+    /// One for each image of a full run.
+    tiles: Vec<TileBuffer>,
+    tables: HashMap<(usize, usize), Arc<Resample>>,
+}
+
+/// One image's resized pixels, (size, size, 3), and the memory to make them.
+#[derive(Default)]
+struct TileBuffer {
+    pixels: Vec<u8>,
+    scratch: resize::Scratch,
+}
+
+impl Encoder {
+    fn new(encode: Encode, capacity: usize) -> Self {
+        let p = encode.preprocessing;
+        let normalised =
+            [0, 1, 2].map(|c| std::array::from_fn(|byte| normalise(&p, c, byte as u8)));
+        let bytes = p.size * p.size * 3;
+        let tile = || TileBuffer {
+            pixels: vec![0; bytes],
+            ..TileBuffer::default()
+        };
+        let tiles = (0..capacity).map(|_| tile()).collect();
+        Self {
+            encode,
+            normalised,
+            tiles,
+            tables: HashMap::new(),
+        }
+    }
+
+    /// `None` when an image cannot be cropped.
+    fn run(&mut self, images: &[Image], canvases: &mut [f32]) -> Option<()> {
+        let Preprocessing { size, .. } = self.encode.preprocessing;
+        let tables = images
+            .iter()
+            .map(|image| self.table(image))
+            .collect::<Option<Vec<_>>>()?;
+        self.tiles
+            .par_iter_mut()
+            .zip(images)
+            .zip(tables)
+            .for_each(|((tile, image), table)| {
+                resize::resize(image, &table, &mut tile.scratch, &mut tile.pixels);
+            });
+        let (grid, line) = (self.encode.grid, size * 3);
+        canvases
+            .par_chunks_mut(line * grid.cols)
+            .enumerate()
+            .for_each(|(row, out)| {
+                let (canvas, y) = (row / (grid.rows * size), row % (grid.rows * size));
+                for (col, out) in out.chunks_exact_mut(line).enumerate() {
+                    let i = canvas * grid.tiles() + y / size * grid.cols + col;
+                    if i >= images.len() {
+                        out.fill(0.0);
+                        continue;
+                    }
+                    let bytes = &self.tiles[i].pixels[y % size * line..][..line];
+                    for (out, bytes) in out.chunks_exact_mut(3).zip(bytes.chunks_exact(3)) {
+                        for c in 0..3 {
+                            out[c] = self.normalised[c][usize::from(bytes[c])];
+                        }
+                    }
+                }
+            });
+        Some(())
+    }
+
+    fn table(&mut self, image: &Image) -> Option<Arc<Resample>> {
+        let key = (image.width(), image.height());
+        if let Some(table) = self.tables.get(&key) {
+            return Some(table.clone());
+        }
+        let table = Arc::new(Resample::new(key.0, key.1, &self.encode.preprocessing)?);
+        if self.tables.len() >= REMEMBERED_SIZES {
+            self.tables.clear();
+        }
+        self.tables.insert(key, table.clone());
+        Some(table)
+    }
+}

@@ -1,0 +1,135 @@
+//! The shaders as sources, entry points and bindings, and the generator that puts the element type in front of them.
+
+use crate::tensor::DType;
+
+/// How a shader uses one binding; the binding's number is its place in [`Shader::bindings`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Bind {
+    /// Arguments.
+    Uniform,
+    /// A buffer that no dispatch writes.
+    Read,
+    /// A range of the arena or another buffer that a dispatch writes.
+    Write,
+}
+
+/// One entry point.
+#[derive(Debug)]
+pub struct Shader {
+    /// Of the entry point; also the label of its pipelines.
+    pub name: &'static str,
+    /// Files, to be joined in this order.
+    parts: &'static [&'static str],
+    /// In the order of binding numbers.
+    pub bindings: &'static [Bind],
+}
+
+use Bind::{Read, Uniform, Write};
+
+const CONV2D_BINDINGS: &[Bind] = &[Uniform, Write, Write, Write, Read, Read];
+const CONV2D_BROADCAST_PARTS: &[&str] = &[
+    include_str!("../../../shaders/conv2d.wgsl"),
+    include_str!("../../../shaders/conv2d_broadcast.wgsl"),
+];
+const ENCODE_PARTS: &[&str] = &[include_str!("../../../shaders/encode.wgsl")];
+const ENCODE_BINDINGS: &[Bind] = &[Uniform, Read, Write, Read, Write, Read, Uniform];
+
+pub static CONV2D_TILED: Shader = Shader {
+    name: "conv2d_tiled",
+    parts: &[
+        include_str!("../../../shaders/conv2d.wgsl"),
+        include_str!("../../../shaders/conv2d_tiled.wgsl"),
+    ],
+    bindings: CONV2D_BINDINGS,
+};
+pub static CONV2D_BROADCAST: Shader = Shader {
+    name: "conv2d_broadcast",
+    parts: CONV2D_BROADCAST_PARTS,
+    bindings: CONV2D_BINDINGS,
+};
+pub static CONV2D_BROADCAST_ROWS: Shader = Shader {
+    name: "conv2d_broadcast_rows",
+    parts: CONV2D_BROADCAST_PARTS,
+    bindings: CONV2D_BINDINGS,
+};
+pub static MAX_POOL2D: Shader = Shader {
+    name: "max_pool2d",
+    parts: &[include_str!("../../../shaders/max_pool2d.wgsl")],
+    bindings: &[Uniform, Write, Write],
+};
+pub static AVG_POOL2D: Shader = Shader {
+    name: "avg_pool2d",
+    parts: &[include_str!("../../../shaders/avg_pool2d.wgsl")],
+    bindings: &[Uniform, Write, Write],
+};
+pub static LINEAR: Shader = Shader {
+    name: "linear",
+    parts: &[include_str!("../../../shaders/linear.wgsl")],
+    bindings: &[Uniform, Write, Write, Read, Read],
+};
+pub static TOP_K: Shader = Shader {
+    name: "top_k",
+    parts: &[include_str!("../../../shaders/top_k.wgsl")],
+    bindings: &[Uniform, Write, Write],
+};
+pub static ENCODE_COLUMNS: Shader = Shader {
+    name: "encode_columns",
+    parts: ENCODE_PARTS,
+    bindings: ENCODE_BINDINGS,
+};
+pub static ENCODE_ROWS: Shader = Shader {
+    name: "encode_rows",
+    parts: ENCODE_PARTS,
+    bindings: ENCODE_BINDINGS,
+};
+
+impl Shader {
+    /// The source for one element type: `E` is an element in memory and `E4` a vector of four.
+    pub fn source(&self, dtype: DType) -> String {
+        let element = match dtype {
+            DType::F32 => "alias E = f32;\nalias E4 = vec4<f32>;\n",
+            DType::F16 => "enable f16;\nalias E = f16;\nalias E4 = vec4<f16>;\n",
+        };
+        let mut source = String::from(element);
+        self.parts.iter().for_each(|part| source.push_str(part));
+        source
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shader_declares_its_entry_and_its_bindings() {
+        for shader in [
+            &CONV2D_TILED,
+            &CONV2D_BROADCAST,
+            &CONV2D_BROADCAST_ROWS,
+            &MAX_POOL2D,
+            &AVG_POOL2D,
+            &LINEAR,
+            &TOP_K,
+            &ENCODE_COLUMNS,
+            &ENCODE_ROWS,
+        ] {
+            let source = shader.source(DType::F16);
+            assert!(source.starts_with("enable f16;"));
+            assert!(
+                source.contains(&format!("fn {}(", shader.name)),
+                "{}",
+                shader.name
+            );
+            for (i, bind) in shader.bindings.iter().enumerate() {
+                let space = match bind {
+                    Bind::Uniform => "<uniform>",
+                    Bind::Read => "<storage, read>",
+                    Bind::Write => "<storage, read_write>",
+                };
+                let declared = format!("@group(0) @binding({i}) var{space}");
+                assert!(source.contains(&declared), "{}: {declared}", shader.name);
+            }
+            assert!(!source.contains(&format!("@binding({})", shader.bindings.len())));
+        }
+    }
+}
