@@ -40,8 +40,8 @@ impl Scheduler {
         false
     }
 
-    /// Takes the oldest requests that this worker may run: no member goes where its collage is, unless no other
-    /// worker could run it.
+    /// Takes the oldest requests that this worker may run: none goes where its collage is, nor where it just failed,
+    /// unless no other worker could run it.
     fn cut(&mut self, worker: WorkerId) -> Vec<RequestId> {
         let mut ids = Vec::new();
         let mut passed = Vec::new();
@@ -53,7 +53,7 @@ impl Scheduler {
             let Some(request) = self.requests.get(&id) else {
                 continue;
             };
-            if avoid && request.backup.worker() == Some(worker) {
+            if avoid && request.backup.worker().or(request.failed_on) == Some(worker) {
                 passed.push(id);
             } else if request.alone && !ids.is_empty() {
                 passed.push(id);

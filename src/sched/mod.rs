@@ -142,6 +142,8 @@ struct Request {
     backup: Backup,
     /// Base runs that failed.
     attempts: u32,
+    /// Where one failed last: a broken worker must not use up all attempts.
+    failed_on: Option<WorkerId>,
     /// Shares its base run with nobody, after one failed.
     alone: bool,
 }
@@ -307,6 +309,7 @@ impl Scheduler {
             base_worker: None,
             backup,
             attempts: 0,
+            failed_on: None,
             alone: false,
         };
         self.requests.insert(id, request);

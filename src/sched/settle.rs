@@ -174,6 +174,7 @@ impl Scheduler {
         };
         request.attempts += 1;
         request.alone = true;
+        request.failed_on = request.base_worker;
         if request.attempts < self.config.max_attempts {
             request.base = Base::Queued;
             self.queue.push_front(id);
@@ -253,10 +254,11 @@ impl Scheduler {
     }
 
     pub(super) fn cancel(&mut self, id: RequestId) {
-        if let Some(Base::Running { job, .. }) = self.requests.get(&id).map(|r| r.base) {
-            if let Some(job) = self.jobs.get_mut(&job) {
-                job.cancelled += 1; // its answer will be unwanted, not late
-            }
+        let base = self.requests.get(&id).map(|r| r.base);
+        if let Some(Base::Running { job, .. }) = base
+            && let Some(job) = self.jobs.get_mut(&job)
+        {
+            job.cancelled += 1; // its answer will be unwanted, not late
         }
         self.settle(id, Err(Error::Cancelled));
     }
