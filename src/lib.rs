@@ -50,6 +50,8 @@
 
 pub mod backend;
 pub mod config;
+pub mod dataset;
+pub mod embedded;
 pub mod engine;
 pub mod error;
 pub mod host;

@@ -14,6 +14,9 @@ use super::{Case, Data, hash, imagenet};
 /// How often a convolution that keeps its shape is repeated within a case.
 const CHAIN: usize = 4;
 
+/// Most cells of a map, along a side, that the pooling at the end of a case takes at once.
+const CELL: usize = 128;
+
 /// Every op.
 pub fn all() -> Vec<Case> {
     let mut cases = vec![
@@ -54,7 +57,9 @@ fn conv2d(n: usize, side: usize, channels: usize, kernel: usize) -> Case {
     for _ in 0..CHAIN {
         x = b.conv2d(x, Conv::new(channels, kernel, 1));
     }
-    b.avg_pool2d(x, 1, 1);
+    // A canvas is pooled tile by tile: no network pools a map of hundreds of cells a side at once.
+    let cells = side.div_ceil(CELL);
+    b.avg_pool2d(x, cells, cells);
     Case::on_tensor(
         format!("conv2d/{n}x{side}x{side}x{channels}-k{kernel}-x{CHAIN}"),
         b.finish(),

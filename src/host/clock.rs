@@ -33,6 +33,14 @@ impl Clock {
         micros(at.saturating_duration_since(self.origin))
     }
 
+    /// `wait` after `at`, rounded up: nothing is released, and nobody given up, before its time.
+    pub(super) fn micros_after(&self, at: Instant, wait: Duration) -> Micros {
+        let end = at
+            .saturating_duration_since(self.origin)
+            .saturating_add(wait);
+        micros(end.saturating_add(Duration::from_nanos(999)))
+    }
+
     fn instant(&self, at: Micros) -> Option<Instant> {
         self.origin.checked_add(Duration::from_micros(at))
     }

@@ -219,10 +219,8 @@ impl Driver {
         // From now, and not from the time it was due, which may lie before the clock's origin.
         let now = Instant::now();
         let age = now.saturating_duration_since(submission.submitted);
-        let left = |limit: Duration| micros(limit.saturating_sub(age));
-        let at = self.clock.micros(now);
-        let release_at = at.saturating_add(left(submission.release));
-        let deadline_at = at.saturating_add(left(submission.deadline));
+        let [release_at, deadline_at] = [submission.release, submission.deadline]
+            .map(|limit| self.clock.micros_after(now, limit.saturating_sub(age)));
         tracing::debug!(request = id.0, release_at, deadline_at, "submit");
         self.payloads.insert(
             id,
@@ -388,7 +386,8 @@ impl Driver {
             tally.runs += 1;
             tally.images += rows.len() as u64;
             tally.busy += service;
-            tally.service.saturating_record(micros(service));
+            // Grows the histogram where needed; `saturating_record` would clamp to its first two microseconds instead.
+            let _ = tally.service.record(micros(service));
             tally.injected += injected;
             tally.injected_runs += u64::from(!injected.is_zero());
         }

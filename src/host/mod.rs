@@ -11,6 +11,8 @@
 mod clock;
 mod drive;
 mod error;
+#[cfg(feature = "nvml")]
+pub mod nvml;
 mod stats;
 mod straggler;
 mod ticket;

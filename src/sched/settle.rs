@@ -254,10 +254,11 @@ impl Scheduler {
     }
 
     pub(super) fn cancel(&mut self, id: RequestId) {
-        if let Some(Base::Running { job, .. }) = self.requests.get(&id).map(|r| r.base) {
-            if let Some(job) = self.jobs.get_mut(&job) {
-                job.cancelled += 1; // its answer will be unwanted, not late
-            }
+        let base = self.requests.get(&id).map(|r| r.base);
+        if let Some(Base::Running { job, .. }) = base
+            && let Some(job) = self.jobs.get_mut(&job)
+        {
+            job.cancelled += 1; // its answer will be unwanted, not late
         }
         self.settle(id, Err(Error::Cancelled));
     }

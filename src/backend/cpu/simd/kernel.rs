@@ -34,6 +34,9 @@ pub struct Tile {
 }
 
 /// A kernel for one number of pixels and vectors.
+///
+/// # Safety
+/// As [`tile`].
 pub type TileFn = unsafe fn(&Tile);
 
 /// The kernels of one instruction set.
@@ -94,6 +97,7 @@ impl Kernels {
 
 /// # Safety
 /// The processor has V's instructions, and the tile's pointers cover what its sizes say.
+#[allow(clippy::needless_range_loop)] // Constant bounds, so that the accumulators stay in registers.
 #[inline(always)]
 unsafe fn tile<V: Vector, const M: usize, const N: usize>(t: &Tile) {
     // SAFETY: `pixels` holds M pointers, each to `rows` runs of `row_len` elements `row_step` apart; `weights` holds

@@ -5,10 +5,14 @@
 
 mod conv;
 mod kernel;
+mod max_pool;
 mod packed;
 pub mod resize;
 mod vector;
+mod workers;
 
-pub use conv::{Conv, Geometry, Place, Residual, Workers};
+pub use conv::{Conv, Geometry, Place, Residual};
 pub use kernel::Kernels;
+pub use max_pool::max_pool_row;
 pub use packed::{Lines, Packed};
+pub use workers::Workers;

@@ -1,0 +1,355 @@
+//! The demo's report: one HTML file that needs nothing beside it, neither network, font nor script.
+//!
+//! `page.html` and `style.css` are ordinary files with `{{places}}`; this module fills the places from an
+//! [`Outcome`], and never computes a figure that the JSON output does not hold as well.
+
+use std::fmt::Write;
+
+use crate::cli::demo::outcome::{Outcome, Run, Worker};
+use crate::cli::failure::Failure;
+use crate::cli::text::{ms, percent, points, setting_ms, thousands};
+
+mod chart;
+pub mod picture;
+
+use picture::Picture;
+
+const PAGE: &str = include_str!("page.html");
+const STYLE: &str = include_str!("style.css");
+const DIAGRAM: &str = include_str!("diagram.svg");
+
+/// The whole page.
+pub fn html(outcome: &Outcome, pictures: &[Picture]) -> Result<String, Failure> {
+    let [none, collage] = &outcome.runs;
+    let mut drawn = String::new();
+    for picture in pictures {
+        drawn += &picture.html()?;
+    }
+    let places = [
+        ("style", STYLE.to_string()),
+        ("version", escape(outcome.version)),
+        ("when", escape(&outcome.started)),
+        ("title", title(outcome)),
+        ("lede", lede(outcome)),
+        ("facts", facts(outcome)),
+        (
+            "chart",
+            chart::latency_cdf(none, collage, outcome.release_ms),
+        ),
+        ("table", table(outcome)),
+        ("table_note", table_note(outcome)),
+        ("picture_lede", picture_lede(outcome)),
+        ("pictures", drawn),
+        ("diagram", DIAGRAM.to_string()),
+        ("command", escape(&outcome.repeat)),
+        ("facts_list", facts_list(outcome)),
+        ("method", method(outcome)),
+    ];
+    Ok(fill(PAGE, &places))
+}
+
+/// Replaces every `{{name}}`; what is filled in is not searched for places again.
+fn fill(page: &str, places: &[(&str, String)]) -> String {
+    let mut out = String::with_capacity(page.len() * 4);
+    let mut rest = page;
+    while let Some((before, after)) = rest.split_once("{{") {
+        out += before;
+        let Some((name, after)) = after.split_once("}}") else {
+            break;
+        };
+        if let Some((_, text)) = places.iter().find(|(place, _)| *place == name) {
+            out += text;
+        }
+        rest = after;
+    }
+    out + rest
+}
+
+/// Text as HTML.
+pub fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out += "&amp;",
+            '<' => out += "&lt;",
+            '>' => out += "&gt;",
+            '"' => out += "&quot;",
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn title(outcome: &Outcome) -> String {
+    let (before, after) = (
+        outcome.runs[0].latency_ms.p99,
+        outcome.runs[1].latency_ms.p99,
+    );
+    let verb = if after < before {
+        "fell from"
+    } else {
+        "did not fall:"
+    };
+    format!("p99 latency {verb} {} to {}", ms(before), ms(after))
+}
+
+fn lede(outcome: &Outcome) -> String {
+    let [none, collage] = &outcome.runs;
+    format!(
+        "One of {} base workers was made to straggle (<span class=\"injected\">injected</span>). With a collage behind \
+         them, {} of answers came from the collage, and accuracy moved from {} to {}.",
+        outcome.base_workers,
+        percent(collage.collage_share),
+        percent(none.accuracy),
+        percent(collage.accuracy),
+    )
+}
+
+fn facts(outcome: &Outcome) -> String {
+    let [none, collage] = &outcome.runs;
+    let pair = |a: String, b: String| format!("<b>{a}<i> → </i>{b}</b>");
+    let short = |v: f64| ms(v).trim_end_matches(" ms").to_string();
+    let cells = [
+        (
+            pair(short(none.latency_ms.p99), ms(collage.latency_ms.p99)),
+            "p99 latency, without and with the collage".into(),
+        ),
+        (
+            pair(short(none.latency_ms.p999), ms(collage.latency_ms.p999)),
+            "p99.9 latency".to_string(),
+        ),
+        (
+            format!("<b>{}</b>", percent(collage.collage_share)),
+            "of answers came from the collage".into(),
+        ),
+        (
+            format!("<b>{}</b>", points(collage.accuracy - none.accuracy)),
+            format!(
+                "accuracy: {} → {}",
+                percent(none.accuracy),
+                percent(collage.accuracy)
+            ),
+        ),
+    ];
+    let body: String = cells
+        .iter()
+        .map(|(figure, what)| format!("<div>{figure}<span>{what}</span></div>\n"))
+        .collect();
+    format!("<div class=\"facts\">\n{body}</div>")
+}
+
+fn table(outcome: &Outcome) -> String {
+    let [none, collage] = &outcome.runs;
+    let mut body = String::new();
+    let mut row = |class: &str, name: &str, cells: [String; 3]| {
+        let _ = write!(body, "<tr{class}><td>{name}</td>");
+        for cell in cells {
+            let _ = write!(body, "<td>{cell}</td>");
+        }
+        body += "</tr>\n";
+    };
+    let ratio = |a: f64, b: f64| {
+        if b > 0.0 && a > 0.0 {
+            times(a / b)
+        } else {
+            String::new()
+        }
+    };
+    let latencies = |run: &Run| {
+        let l = run.latency_ms;
+        [
+            ("p50", l.p50),
+            ("p90", l.p90),
+            ("p99", l.p99),
+            ("p99.9", l.p999),
+            ("max", l.max),
+        ]
+    };
+    for ((name, a), (_, b)) in latencies(none).into_iter().zip(latencies(collage)) {
+        let class = if name == "p99" {
+            " class=\"strong\""
+        } else {
+            ""
+        };
+        row(
+            class,
+            &format!("Latency {name}"),
+            [ms(a), ms(b), ratio(a, b)],
+        );
+    }
+    let accuracy = "Accuracy<span class=\"why\">right answers of all requests; one without answer counts as wrong</span>";
+    row(
+        "",
+        accuracy,
+        [
+            percent(none.accuracy),
+            percent(collage.accuracy),
+            points(collage.accuracy - none.accuracy),
+        ],
+    );
+    row(
+        "",
+        "Answered by the collage",
+        [
+            percent(none.collage_share),
+            percent(collage.collage_share),
+            String::new(),
+        ],
+    );
+    let own = collage
+        .collage_accuracy
+        .map_or("none given".into(), percent);
+    row(
+        "",
+        "Accuracy of the collage's answers",
+        ["".into(), own, String::new()],
+    );
+    let unanswered = |run: &Run| (run.requests - run.answered).to_string();
+    let without = "Not answered<span class=\"why\">deadline exceeded, refused by a full queue, or failed</span>";
+    row(
+        "",
+        without,
+        [unanswered(none), unanswered(collage), String::new()],
+    );
+    let extra = "Extra work<span class=\"why\">multiply-accumulates of all collage runs over those of all base runs</span>";
+    row(
+        "",
+        extra,
+        ["0%".into(), percent(outcome.extra_work), String::new()],
+    );
+    format!(
+        "<table><thead><tr><th></th><th class=\"none\">no redundancy</th><th class=\"collage\">collage</th>\
+         <th>change</th></tr></thead>\n<tbody>\n{body}</tbody></table>"
+    )
+}
+
+/// A ratio of latencies in words that cannot be read the wrong way round.
+fn times(ratio: f64) -> String {
+    match ratio {
+        r if (0.95..1.05).contains(&r) => "about the same".into(),
+        r if r >= 10.0 => format!("{r:.0}x shorter"),
+        r if r > 1.0 => format!("{r:.1}x shorter"),
+        r => format!("{:.1}x longer", 1.0 / r),
+    }
+}
+
+fn table_note(outcome: &Outcome) -> String {
+    format!(
+        "{} requests in each run, the same images in the same order at the same times. Each of the {} held-out images \
+         asked once, without serving: base {}, collage {} at {}.",
+        thousands(outcome.requests as u64),
+        thousands(outcome.images as u64),
+        percent(outcome.alone.base),
+        percent(outcome.alone.collage),
+        escape(&outcome.grid),
+    )
+}
+
+fn picture_lede(outcome: &Outcome) -> String {
+    let abstains = if outcome.min_confidence > 0.0 {
+        format!(
+            " A tile whose confidence is under {} abstains, and its request waits for its base worker.",
+            percent(f64::from(outcome.min_confidence))
+        )
+    } else {
+        String::new()
+    };
+    format!(
+        "Held-out digits that neither network was trained on. Green answers are right, red ones are wrong.{abstains} Of all {} held-out digits at {}, the \
+         collage names {} correctly, abstention aside.",
+        thousands(outcome.images as u64),
+        escape(&outcome.grid),
+        percent(outcome.alone.collage),
+    )
+}
+
+fn facts_list(outcome: &Outcome) -> String {
+    let late = |run: &Run| {
+        format!(
+            "p99 {}, max {}",
+            ms(run.generator_late_ms.p99),
+            ms(run.generator_late_ms.max)
+        )
+    };
+    let [none, collage] = &outcome.runs;
+    let workers = |run: &Run| {
+        let one = |w: &Worker| {
+            format!(
+                "{} {} runs of {} images, median {}",
+                w.role,
+                w.runs,
+                w.images,
+                ms(w.run_p50_ms)
+            )
+        };
+        run.workers.iter().map(one).collect::<Vec<_>>().join("; ")
+    };
+    let facts = [
+        ("version", format!("collage {}", outcome.version)),
+        ("seed", outcome.seed.to_string()),
+        ("device", outcome.device.clone()),
+        (
+            "workers",
+            format!(
+                "{} base, {} collage",
+                outcome.base_workers, outcome.collage_workers
+            ),
+        ),
+        ("straggler (injected)", outcome.injected.join(", ")),
+        ("load", load(outcome)),
+        (
+            "release, deadline",
+            format!(
+                "{}, {} after a request was due",
+                setting_ms(outcome.release_ms),
+                setting_ms(outcome.deadline_ms)
+            ),
+        ),
+        ("workers, no redundancy", workers(none)),
+        ("workers, collage", workers(collage)),
+        (
+            "the machine's own noise",
+            format!(
+                "the load generator woke late by {} (no redundancy); {} (collage)",
+                late(none),
+                late(collage)
+            ),
+        ),
+    ];
+    facts
+        .iter()
+        .map(|(name, text)| format!("<dt>{name}</dt><dd>{}</dd>\n", escape(text)))
+        .collect()
+}
+
+fn load(outcome: &Outcome) -> String {
+    let Outcome {
+        requests,
+        rate,
+        burst,
+        ..
+    } = outcome;
+    format!(
+        "{} requests in each run, {burst} every {}: {rate:.0} a second",
+        thousands(*requests as u64),
+        setting_ms((*burst as f64 / rate * 1e6).round() / 1e3),
+    )
+}
+
+fn method(outcome: &Outcome) -> String {
+    let sleeps = outcome
+        .injected
+        .iter()
+        .map(|s| format!("<code>{}</code>", escape(s)))
+        .collect::<Vec<_>>()
+        .join(", ");
+    format!(
+        "The load is an open loop: a request is due at its time whether or not earlier ones were answered, and its \
+         latency counts from then, so that waiting in line is not hidden. The straggling is <span \
+         class=\"injected\">injected</span> ({sleeps}): the worker sleeps, it does not compute, so it takes no processor \
+         time from the others. Everything else that is slow here is the machine itself."
+    )
+}
+
+#[cfg(test)]
+mod tests;
