@@ -59,3 +59,8 @@ pub mod image;
 pub mod model;
 pub mod sched;
 pub mod tensor;
+
+/// The README's example must keep compiling and running.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -60,7 +60,13 @@ pub fn latency_cdf(none: &Run, collage: &Run, release_ms: f64) -> String {
         curve.iter().map(to).collect::<Vec<_>>()
     };
     let (a, b) = (points(&curves[0]), points(&curves[1]));
-    let between: Vec<_> = a.iter().chain(b.iter().rev()).cloned().collect();
+    // Only where the collage was faster was anything gained.
+    let faster = curves[0]
+        .iter()
+        .zip(&curves[1])
+        .map(|(none, collage)| (collage.0, collage.1.min(none.1)));
+    let faster = points(&faster.collect::<Vec<_>>());
+    let between: Vec<_> = a.iter().chain(faster.iter().rev()).cloned().collect();
     let _ = writeln!(
         svg,
         "<polygon class=\"gain\" points=\"{}\"/>",

@@ -36,6 +36,7 @@ pub fn html(outcome: &Outcome, pictures: &[Picture]) -> Result<String, Failure> 
             "chart",
             chart::latency_cdf(none, collage, outcome.release_ms),
         ),
+        ("chart_note", chart_note(outcome)),
         ("table", table(outcome)),
         ("table_note", table_note(outcome)),
         ("picture_lede", picture_lede(outcome)),
@@ -204,6 +205,16 @@ fn table(outcome: &Outcome) -> String {
         "Accuracy of the collage's answers",
         ["".into(), own, String::new()],
     );
+    let abstained = "Collage abstained<span class=\"why\">tiles that it was not sure of; those requests waited for their base worker</span>";
+    row(
+        "",
+        abstained,
+        [
+            none.abstained.to_string(),
+            collage.abstained.to_string(),
+            String::new(),
+        ],
+    );
     let unanswered = |run: &Run| (run.requests - run.answered).to_string();
     let without = "Not answered<span class=\"why\">deadline exceeded, refused by a full queue, or failed</span>";
     row(
@@ -221,6 +232,17 @@ fn table(outcome: &Outcome) -> String {
         "<table><thead><tr><th></th><th class=\"none\">no redundancy</th><th class=\"collage\">collage</th>\
          <th>change</th></tr></thead>\n<tbody>\n{body}</tbody></table>"
     )
+}
+
+/// Why the collage's tail may rise again, where it does.
+fn chart_note(outcome: &Outcome) -> String {
+    let collage = &outcome.runs[1];
+    if collage.abstained == 0 || collage.latency_ms.max < 2.0 * outcome.release_ms {
+        return String::new();
+    }
+    "<figcaption>Where the two meet again on the right, the collage was not sure of a tile: it abstains, and the \
+     request waits for its late worker.</figcaption>"
+        .into()
 }
 
 /// A ratio of latencies in words that cannot be read the wrong way round.
@@ -249,7 +271,7 @@ fn picture_lede(outcome: &Outcome) -> String {
     let abstains = if outcome.min_confidence > 0.0 {
         format!(
             " A tile whose confidence is under {} abstains, and its request waits for its base worker.",
-            percent(f64::from(outcome.min_confidence))
+            format_args!("{}%", (f64::from(outcome.min_confidence) * 1e4).round() / 1e2)
         )
     } else {
         String::new()
