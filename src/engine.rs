@@ -5,7 +5,7 @@
 //! use collage::{backend, image::Image, model::{Model, plan::Grid}};
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let device = backend::open(&"auto".parse()?)?;
-//! let mut options = Options::new(Model::open("base.safetensors")?, device);
+//! let mut options = Options::new(Model::open("base.safetensors")?, vec![device]);
 //! options.collage = Some(Model::open("collage.safetensors")?);
 //! options.grid = Grid { rows: 3, cols: 3 };
 //! let engine = Engine::open(options)?;
@@ -37,7 +37,7 @@ const MAX_BATCH: usize = 4096;
 /// Largest number of workers of one kind, for the same reason.
 const MAX_WORKERS: usize = 1024;
 
-/// How an engine is made. [`Options::new`] has defaults for all but the model and the device.
+/// How an engine is made. [`Options::new`] has defaults for all but the model and its devices.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Classifies single images.
@@ -46,7 +46,7 @@ pub struct Options {
     pub collage: Option<Model>,
     /// Tiles of the canvas.
     pub grid: Grid,
-    /// Where plans run; workers are dealt over them in turn.
+    /// Where plans run; workers are dealt over them in turn. Two handles of one device count as one device.
     pub devices: Vec<Arc<dyn Device>>,
     /// Workers for base runs: the first indices.
     pub base_workers: usize,
@@ -81,12 +81,12 @@ pub struct Options {
 
 impl Options {
     /// One base worker and one collage worker; a collage is used once [`collage`](Options::collage) is set.
-    pub fn new(base: Model, device: Arc<dyn Device>) -> Self {
+    pub fn new(base: Model, devices: Vec<Arc<dyn Device>>) -> Self {
         Self {
             base,
             collage: None,
             grid: Grid { rows: 3, cols: 3 },
-            devices: vec![device],
+            devices,
             base_workers: 1,
             collage_workers: 1,
             queue: 1024,

@@ -207,7 +207,10 @@ fn an_image_that_fails_everywhere_fails_alone_and_retires_nobody() {
     }
     let stats = engine.shutdown();
     assert_eq!((stats.requests.base, stats.requests.failed), (19, 1));
-    assert!(stats.workers.iter().all(|w| w.failures < 5), "nobody was retired for it");
+    assert!(
+        stats.workers.iter().all(|w| w.failures < 5),
+        "nobody was retired for it"
+    );
 }
 
 #[test]

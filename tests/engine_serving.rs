@@ -84,6 +84,21 @@ fn a_collage_on_another_device_is_reported_as_independent_of_it() {
 }
 
 #[test]
+fn two_handles_of_one_device_are_one_device() {
+    let gate = Gate::default();
+    let mut setup = setup(gated(&gate));
+    setup.devices.push(setup.devices[0].clone());
+    let engine = Engine::start(setup).expect("starts");
+    let tickets = submit(&engine, (0..4).map(sure));
+    let first = tickets.into_iter().next().expect("four");
+    assert_eq!(
+        first.wait().expect("answered").independence,
+        Independence::Worker
+    );
+    gate.open();
+}
+
+#[test]
 fn an_abstaining_collage_leaves_the_answer_to_the_base() {
     let gate = Gate::default();
     let engine = Engine::start(setup(gated(&gate))).expect("starts");

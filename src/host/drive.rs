@@ -126,6 +126,8 @@ pub(super) struct Driver {
     /// Workers whose thread has ended.
     exited: HashSet<usize>,
     draining: bool,
+    /// Every request is settled and the workers were told to end.
+    closing: bool,
 }
 
 impl Driver {
@@ -149,6 +151,7 @@ impl Driver {
             last_failure: None,
             exited: HashSet::new(),
             draining: false,
+            closing: false,
         }
     }
 
@@ -167,6 +170,7 @@ impl Driver {
 
     /// Lets the workers go and waits for their threads, within reason.
     fn close(mut self) -> (Stats, HashSet<usize>) {
+        self.closing = true;
         self.stop.store(true, Ordering::Relaxed);
         for worker in &mut self.workers {
             worker.orders = None;
@@ -364,6 +368,9 @@ impl Driver {
             }
             Report::Exited => {
                 self.exited.insert(worker);
+                if self.closing {
+                    return; // as it was told to: its state stays what it was
+                }
                 self.jobs.retain(|_, launched| launched.worker != worker);
                 self.handle(Event::Retired { worker: id });
             }

@@ -72,7 +72,7 @@ impl Plans {
 pub struct Setup {
     /// What runs.
     pub plans: Plans,
-    /// Where; workers are dealt over them in turn.
+    /// Where; workers are dealt over them in turn. Two handles of one device count as one device.
     pub devices: Vec<Arc<dyn Device>>,
     /// Workers for base runs: the first indices.
     pub base_workers: usize,
@@ -160,11 +160,11 @@ impl Setup {
         };
         let roles = std::iter::repeat_n(base, self.base_workers)
             .chain(std::iter::repeat_n(Role::Collage, collage_workers));
-        let workers: Vec<_> = roles
-            .enumerate()
-            .map(|(i, role)| WorkerConfig {
+        let handles = roles.enumerate().map(|(i, role)| (i % devices, role));
+        let workers: Vec<_> = handles
+            .map(|(handle, role)| WorkerConfig {
                 role,
-                device: i % devices,
+                device: self.device_of(handle),
             })
             .collect();
         if let Some(s) = self
@@ -176,6 +176,14 @@ impl Setup {
             return Err(Error::option("stragglers", s.to_string(), expected));
         }
         Ok(workers)
+    }
+
+    /// The first handle of the same device: what fails with it.
+    fn device_of(&self, handle: usize) -> usize {
+        let name = |device: &Arc<dyn Device>| (device.info().backend, device.info().index);
+        let own = self.devices.get(handle).map(name);
+        let same = self.devices.iter().position(|d| Some(name(d)) == own);
+        same.unwrap_or(handle)
     }
 
     fn scheduling(&self, workers: Vec<WorkerConfig>) -> sched::Config {
@@ -224,7 +232,7 @@ impl Host {
         let mut handles = Vec::new();
         for (index, config) in workers.iter().enumerate() {
             let (sender, orders) = unbounded();
-            let device = setup.devices[config.device].clone();
+            let device = setup.devices[index % setup.devices.len()].clone();
             links.push(Link {
                 role: config.role,
                 device: config.device,

@@ -3,6 +3,10 @@
 use super::event::{Kind, Micros, RequestId, WorkerId};
 use super::{Backup, Base, Job, Request, Scheduler};
 
+/// Most requests that one decision passes over because they may not run where there is room: a decision's cost must not
+/// grow with what waits.
+const LOOK_AHEAD: usize = 64;
+
 impl Scheduler {
     /// The oldest request that waits for its base run: whether it must run alone, and since when it waits.
     fn oldest_queued(&mut self) -> Option<(bool, Micros)> {
@@ -46,7 +50,7 @@ impl Scheduler {
         let mut ids = Vec::new();
         let mut passed = Vec::new();
         let avoid = self.fleet.another_ready(Kind::Base, worker);
-        while ids.len() < self.config.max_batch.max(1) {
+        while ids.len() < self.config.max_batch.max(1) && passed.len() < LOOK_AHEAD {
             let Some(id) = self.queue.pop_front(|id| is_queued(self.requests.get(&id))) else {
                 break;
             };

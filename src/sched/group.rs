@@ -6,6 +6,10 @@ use super::place::Rank;
 use super::queue::Fifo;
 use super::{Backup, Base, Job, Scheduler};
 
+/// Most closed groups that one decision looks at when the first cannot go where there is room: a decision's cost must
+/// not grow with what waits.
+const LOOK_AHEAD: usize = 8;
+
 /// A group, in order of opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct GroupId(u64);
@@ -156,6 +160,9 @@ impl Scheduler {
             let members = self.waiting_members(id);
             let Some(worker) = self.place_collage(&members) else {
                 passed.push(id);
+                if passed.len() == LOOK_AHEAD {
+                    break;
+                }
                 continue;
             };
             if let Some(group) = self.groups.groups.remove(&id) {

@@ -4,6 +4,7 @@
 #![allow(dead_code)] // each test file uses its own part
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -45,10 +46,13 @@ impl fmt::Debug for Fake {
     }
 }
 
+/// Every fake is a device of its own.
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+
 fn info(name: &str) -> DeviceInfo {
     DeviceInfo {
         backend: BackendKind::Cpu,
-        index: 0,
+        index: NEXT.fetch_add(1, Ordering::Relaxed),
         name: name.to_owned(),
         driver: String::new(),
         memory_bytes: None,

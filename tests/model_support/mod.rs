@@ -218,6 +218,6 @@ pub fn shared(file: &str) -> Option<PathBuf> {
         "{} is missing, though COLLAGE_SHARED_DATA is set",
         path.display()
     );
-    println!("skipped: {} is absent", path.display());
+    println!("SKIPPED: {} is absent", path.display());
     None
 }

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use rayon::ThreadPool;
 
 use super::encoder::Encoder;
-use super::simd::{Conv, Geometry, Kernels, Lines, Packed, Place, Residual, Workers, max_pool_row};
+use super::max_pool2d::window;
+use super::simd::{Conv, Geometry, Kernels, Lines, Packed, Place, Residual, Workers};
 use super::{check_input, result, round, uncroppable};
 use crate::backend::{BackendError, Input, Output, Program};
 use crate::model::check::PlanError;
@@ -277,8 +278,18 @@ fn max_pool(
 ) {
     let ([_, height, width, channels], [_, out_height, out_width, _]) = (from.shape, to.shape);
     workers.for_each_chunk(output, out_width * channels, |row, out| {
-        let image = &input[row / out_height * height * width * channels..];
-        max_pool_row(p, image, [height, width, channels], row % out_height, out);
+        let (n, oy) = (row / out_height, row % out_height);
+        out.fill(f32::NEG_INFINITY);
+        for iy in window(oy, p, height) {
+            let line = &input[(n * height + iy) * width * channels..][..width * channels];
+            for (ox, out) in out.chunks_exact_mut(channels).enumerate() {
+                for ix in window(ox, p, width) {
+                    for (o, &x) in out.iter_mut().zip(&line[ix * channels..][..channels]) {
+                        *o = if x > *o { x } else { *o };
+                    }
+                }
+            }
+        }
     });
 }
 

@@ -31,6 +31,44 @@ pub struct Conv2dArgs {
     pub pad: [u32; 2],
 }
 
+/// shaders/conv2d_widen.wgsl
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct WidenArgs {
+    pub pixels: u32,
+    pub c: u32,
+    /// Vectors of four channels, rounded up.
+    pub c4: u32,
+    pub pad: u32,
+}
+
+/// shaders/conv2d_winograd.wgsl
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct WinogradArgs {
+    pub n: u32,
+    pub h: u32,
+    pub w: u32,
+    /// Vectors of four input channels.
+    pub c4: u32,
+    pub out_h: u32,
+    pub out_w: u32,
+    /// Vectors of four output channels.
+    pub o4: u32,
+    pub padding: u32,
+    /// Rows of tiles of one image.
+    pub tiles_h: u32,
+    /// Tiles of one row.
+    pub tiles_w: u32,
+    /// First tile of this part.
+    pub first: u32,
+    /// Tiles of this part.
+    pub tiles: u32,
+    /// To a multiple of 4.
+    pub tiles_pad: u32,
+    pub pad: [u32; 3],
+}
+
 /// shaders/max_pool2d.wgsl
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
@@ -121,6 +159,11 @@ mod tests {
         assert_eq!(offset_of!(Conv2dArgs, kernel_w), 32);
         assert_eq!(offset_of!(Conv2dArgs, res_h), 48);
         assert_eq!(offset_of!(Conv2dArgs, out_pad), 68);
+        assert_eq!(size_of::<WidenArgs>(), 16);
+        assert_eq!(offset_of!(WidenArgs, c4), 8);
+        assert_eq!(size_of::<WinogradArgs>(), 64);
+        assert_eq!(offset_of!(WinogradArgs, tiles_h), 32);
+        assert_eq!(offset_of!(WinogradArgs, tiles_pad), 48);
         assert_eq!(size_of::<MaxPool2dArgs>(), 48);
         assert_eq!(offset_of!(MaxPool2dArgs, padding), 32);
         assert_eq!(size_of::<AvgPool2dArgs>(), 32);

@@ -9,6 +9,9 @@
 use super::vector::{Avx2, Avx512};
 use super::vector::{Portable, Vector};
 
+/// How far ahead weights are asked for, in elements.
+const PREFETCH: usize = 512;
+
 /// One call's operands. Every pointer is to f32.
 pub struct Tile {
     /// M inputs: the upper left element under the filter of each output pixel.
@@ -111,6 +114,8 @@ unsafe fn tile<V: Vector, const M: usize, const N: usize>(t: &Tile) {
             for j in start..start + t.row_len {
                 let mut w = [V::zero(); N];
                 for n in 0..N {
+                    // Far enough ahead for weights that come from the third cache or from memory.
+                    V::prefetch(weights.wrapping_add(PREFETCH + n * V::LANES));
                     w[n] = V::load(weights.add(n * V::LANES));
                 }
                 weights = weights.add(N * V::LANES);

@@ -5,7 +5,6 @@
 
 mod conv;
 mod kernel;
-mod max_pool;
 mod packed;
 pub mod resize;
 mod vector;
@@ -13,6 +12,5 @@ mod workers;
 
 pub use conv::{Conv, Geometry, Place, Residual};
 pub use kernel::Kernels;
-pub use max_pool::max_pool_row;
 pub use packed::{Lines, Packed};
 pub use workers::Workers;
