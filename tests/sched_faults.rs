@@ -198,3 +198,22 @@ fn memory_does_not_grow_with_requests_that_pass_a_stuck_worker() {
     );
     sim.done(&stuck);
 }
+
+#[test]
+fn a_worker_that_failed_is_the_last_choice_for_a_while() {
+    let mut sim = Sim::new(&[BASE, BASE], |c| c.policy = Policy::None);
+    sim.submit(0, 0, NEVER);
+    let bad = sim.launch();
+    sim.now = 100;
+    sim.failed(&bad);
+    let good = sim.launch();
+    sim.now = 200;
+    sim.done(&good);
+    for id in 1..20 {
+        sim.submit(id, 0, NEVER);
+        let run = sim.launch();
+        assert_eq!(run.0, good.0, "request {id}");
+        sim.now += 100;
+        sim.done(&run);
+    }
+}

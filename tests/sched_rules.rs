@@ -59,11 +59,11 @@ fn after_the_release_the_first_acceptable_answer_wins_and_the_late_one_is_counte
 fn an_answer_at_the_deadline_is_in_time_and_one_after_it_is_not() {
     let mut sim = Sim::new(&[BASE, BASE], |c| c.policy = Policy::None);
     sim.submit(0, 0, 1_000);
-    sim.submit(1, 0, 1_000);
+    sim.submit(1, 0, 1_500);
     let [first, second] = sim.launched().try_into().expect("two workers");
     sim.now = 1_000;
     sim.done(&first);
-    sim.now = 1_001; // nobody ticked in between
+    sim.now = 1_501; // nobody ticked in between
     sim.done(&second);
     assert_eq!(
         sim.outcomes(),

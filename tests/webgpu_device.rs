@@ -166,6 +166,92 @@ fn small_plan(seed: u64, batch: usize) -> Arc<Plan> {
     })
 }
 
+/// A 3x3 convolution of `channels` to 64 whose residual is (0) the input, (1) in the output's place, (2) in its own.
+fn shortcut_plan([h, w]: [usize; 2], channels: usize, residual: usize, dtype: DType) -> Arc<Plan> {
+    let value = |offset, c: usize| Value {
+        shape: [1, h, w, c],
+        offset,
+    };
+    let room = (h * w * channels.max(64)).next_multiple_of(ARENA_ALIGN);
+    let tensor = |shape: &[usize], salt| {
+        let data = case::signed(salt, shape.iter().product());
+        let scale = (shape[1..].iter().product::<usize>() as f32).sqrt();
+        Tensor::new(shape, data.iter().map(|x| x / scale).collect::<Vec<_>>())
+            .expect("lengths agree")
+    };
+    let tensors = vec![
+        tensor(&[64, 3, 3, channels], 1),
+        tensor(&[64], 2),
+        tensor(&[64, 1, 1, channels], 3),
+    ];
+    let conv = |output, weight, kernel, padding, residual| {
+        Step::Conv2d(Conv2d {
+            input: ValueId(0),
+            output: ValueId(output),
+            weight: TensorId(weight),
+            bias: TensorId(1),
+            kernel: [kernel, kernel],
+            stride: 1,
+            padding,
+            residual,
+            activation: Activation::Relu,
+        })
+    };
+    let from = Residual {
+        value: ValueId([0, 1, 1][residual]),
+        stride: 1,
+        channel_offset: 0,
+    };
+    let output = [2 * room, room, 2 * room][residual];
+    Arc::new(Plan {
+        name: format!("shortcut {residual}"),
+        batch: 1,
+        dtype,
+        weights: Arc::new(Weights { tensors }),
+        values: vec![value(0, channels), value(room, 64), value(output, 64)],
+        steps: vec![conv(1, 2, 1, 0, None), conv(2, 0, 3, 1, Some(from))],
+        arena_len: 3 * room,
+    })
+}
+
+#[test]
+fn wide_convolutions_agree_wherever_their_residual_is() {
+    let Some(device) = device("wide convolutions", None) else {
+        return;
+    };
+    let cpu = CpuDevice::new(0).expect("starts");
+    let has_f16 = device.info().features.iter().any(|f| f == "shader-f16");
+    // More tiles than one part of the transformed ones holds, odd sides, and a map of less than one tile.
+    for (sides, channels) in [([71, 69], 64), ([1, 1], 64), ([9, 7], 96), ([8, 6], 30)] {
+        for (residual, dtype) in [
+            (0, DType::F32),
+            (1, DType::F32),
+            (2, DType::F32),
+            (1, DType::F16),
+        ] {
+            let same_shape = channels == 64 || residual != 0;
+            if !same_shape || (dtype == DType::F16 && !has_f16) {
+                continue;
+            }
+            let plan = shortcut_plan(sides, channels, residual, dtype);
+            let input = case::signed(7, plan.values[0].len());
+            let run = |device: &dyn Device| {
+                device
+                    .load(plan.clone())
+                    .and_then(|mut p| p.run(Input::Tensor(&input)))
+            };
+            let expected = run(&cpu).expect("runs on the CPU");
+            let got = run(&device).expect("runs");
+            let off = difference(&expected, &got);
+            let allowed = if dtype == DType::F16 { 2e-3 } else { 1e-5 };
+            assert!(
+                off <= allowed,
+                "{sides:?} {channels} residual {residual} {dtype}: {off:e}"
+            );
+        }
+    }
+}
+
 #[test]
 fn programs_of_several_threads_share_one_device() {
     let Some(device) = device("several threads", None) else {

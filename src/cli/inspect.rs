@@ -70,91 +70,89 @@ fn largest(grids: &[Grid]) -> Grid {
 }
 
 fn text(summary: &Summary) -> String {
-    let metadata = &summary.metadata;
     let mut text = String::new();
+    for (name, value) in said(summary).into_iter().chain(counted(summary)) {
+        let _ = writeln!(text, "{name:<14} {value}");
+    }
+    text + "\n" + &layers(summary)
+}
+
+/// What the file says of itself.
+fn said(summary: &Summary) -> Vec<(&'static str, String)> {
+    let metadata = &summary.metadata;
     let kind = match summary.kind {
         Kind::Base => "base",
         Kind::Collage => "collage",
     };
-    let mut fact = |name: &str, value: String| {
-        let _ = writeln!(text, "{name:<14} {value}");
-    };
-    fact(
-        "model",
-        format!("{} ({kind}, {})", metadata.name, summary.file),
-    );
-    fact("architecture", metadata.architecture.family().to_string());
     let p = &metadata.preprocessing;
-    fact(
-        "input",
-        format!(
-            "shorter side to {}, centre {}x{}, {:?}",
-            p.resize, p.size, p.size, p.filter
-        )
-        .to_lowercase(),
+    let input = format!(
+        "shorter side to {}, centre {2}x{2}, {1:?}",
+        p.resize, p.filter, p.size
     );
-    fact("classes", classes(&metadata.classes));
+    let mut facts = vec![
+        (
+            "model",
+            format!("{} ({kind}, {})", metadata.name, summary.file),
+        ),
+        ("architecture", metadata.architecture.family().to_string()),
+        ("input", input.to_lowercase()),
+        ("classes", classes(&metadata.classes)),
+    ];
     if let Some(collage) = &metadata.collage {
         let span = match (collage.grids.as_slice(), largest(&collage.grids)) {
             ([one], _) => one.to_string(),
             (grids, largest) => format!("{} grids up to {largest}", grids.len()),
         };
-        fact(
-            "trained on",
-            format!(
-                "{span}; one cell of the last map is {0}x{0} pixels",
-                collage.stride
-            ),
-        );
+        let cell = format!("one cell of the last map is {0}x{0} pixels", collage.stride);
         let abstains = match metadata.min_confidence {
             0.0 => "never".to_string(),
             threshold => format!("below a confidence of {threshold}"),
         };
-        fact("abstains", abstains);
+        facts.extend([
+            ("trained on", format!("{span}; {cell}")),
+            ("abstains", abstains),
+        ]);
     }
-    if !metadata.accuracy.is_empty() {
-        // Of 25 grids, five are square; --json has all.
-        let square = |of: &str| of.split_once('x').is_none_or(|(rows, cols)| rows == cols);
-        let shown = metadata.accuracy.iter().filter(|(of, _)| square(of));
-        let shown: Vec<String> = shown
-            .map(|(of, accuracy)| format!("{of} {accuracy:.4}"))
-            .collect();
-        fact(
+    // Of 25 grids, five are square; --json has all.
+    let square = |of: &str| of.split_once('x').is_none_or(|(rows, cols)| rows == cols);
+    let shown = metadata.accuracy.iter().filter(|(of, _)| square(of));
+    let shown: Vec<String> = shown
+        .map(|(of, accuracy)| format!("{of} {accuracy:.4}"))
+        .collect();
+    if !shown.is_empty() {
+        facts.push((
             "accuracy",
             format!("{} (held out, as the file says)", shown.join(", ")),
-        );
+        ));
     }
-    for (name, value) in [("source", &metadata.source), ("licence", &metadata.licence)] {
-        if let Some(value) = value {
-            fact(name, value.clone());
-        }
-    }
-    fact("sha256", metadata.sha256.clone());
-    fact(
-        "parameters",
-        format!(
-            "{}, {} on a device in {}",
-            thousands(summary.params),
-            bytes(summary.weight_bytes),
-            summary.dtype
-        ),
+    let optional = [("source", &metadata.source), ("licence", &metadata.licence)];
+    facts.extend(
+        optional
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value.clone()?))),
     );
-    let canvases = if summary.batch == 1 {
-        "1 canvas".into()
-    } else {
-        format!("{} canvases", summary.batch)
+    facts
+}
+
+/// What was counted in it.
+fn counted(summary: &Summary) -> Vec<(&'static str, String)> {
+    let (params, weights) = (thousands(summary.params), bytes(summary.weight_bytes));
+    let canvases = match summary.batch {
+        1 => "1 canvas".to_string(),
+        batch => format!("{batch} canvases"),
     };
-    fact(
-        "one run",
-        format!(
-            "{canvases} of {}: {} MACs, arena {}",
-            summary.grid,
-            thousands(summary.macs),
-            bytes(summary.arena_bytes)
+    let (macs, arena) = (thousands(summary.macs), bytes(summary.arena_bytes));
+    vec![
+        ("sha256", summary.metadata.sha256.clone()),
+        (
+            "parameters",
+            format!("{params}, {weights} on a device in {}", summary.dtype),
         ),
-    );
-    text.push('\n');
-    text + &layers(summary)
+        (
+            "one run",
+            format!("{canvases} of {}: {macs} MACs, arena {arena}", summary.grid),
+        ),
+    ]
 }
 
 fn layers(summary: &Summary) -> String {

@@ -28,18 +28,25 @@ pub struct Conv2dArgs {
     pub res_offset: u32,
     /// Output channels as padded in the packed weights and the bias.
     pub out_pad: u32,
-    pub pad: [u32; 2],
+    /// `stride` and `padding` are along the height, these along the width.
+    pub stride_w: u32,
+    pub padding_w: u32,
 }
 
-/// shaders/conv2d_widen.wgsl
+/// shaders/conv2d_unfold.wgsl
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
-pub struct WidenArgs {
-    pub pixels: u32,
+pub struct UnfoldArgs {
+    /// Of all images.
+    pub rows: u32,
+    pub w: u32,
     pub c: u32,
-    /// Vectors of four channels, rounded up.
+    pub out_w: u32,
+    pub kernel_w: u32,
+    pub stride: u32,
+    pub padding: u32,
+    /// Vectors of four unfolded channels.
     pub c4: u32,
-    pub pad: u32,
 }
 
 /// shaders/conv2d_winograd.wgsl
@@ -159,8 +166,9 @@ mod tests {
         assert_eq!(offset_of!(Conv2dArgs, kernel_w), 32);
         assert_eq!(offset_of!(Conv2dArgs, res_h), 48);
         assert_eq!(offset_of!(Conv2dArgs, out_pad), 68);
-        assert_eq!(size_of::<WidenArgs>(), 16);
-        assert_eq!(offset_of!(WidenArgs, c4), 8);
+        assert_eq!(offset_of!(Conv2dArgs, padding_w), 76);
+        assert_eq!(size_of::<UnfoldArgs>(), 32);
+        assert_eq!(offset_of!(UnfoldArgs, c4), 28);
         assert_eq!(size_of::<WinogradArgs>(), 64);
         assert_eq!(offset_of!(WinogradArgs, tiles_h), 32);
         assert_eq!(offset_of!(WinogradArgs, tiles_pad), 48);

@@ -7,10 +7,11 @@
 //! | software | three wide, stride 1 | `conv2d_broadcast_rows` |
 //! | software | any other | `conv2d_broadcast` |
 //!
-//! On software, inputs whose channels are not a multiple of 4 first go through `conv2d_widen`.
+//! On software, inputs whose channels are not a multiple of 4 first go through `conv2d_unfold`, which makes columns of
+//! the kernel into channels.
 
-use super::args::{Conv2dArgs, WidenArgs, WinogradArgs};
-use super::builder::{Builder, Launch, rows};
+use super::args::{Conv2dArgs, UnfoldArgs, WinogradArgs};
+use super::builder::{Builder, Launch};
 use super::device::{Convolution, Shared};
 use super::pack::{Packing, padded_channels};
 use super::shaders::{self, Shader};
@@ -60,8 +61,22 @@ fn winograd_suits(conv: &Conv2d, plan: &Plan) -> bool {
             .all(|c| c % 32 == 0 && *c >= WINOGRAD_CHANNELS)
 }
 
-fn widened(input: &Value) -> bool {
-    input.shape[3] % 4 != 0
+/// Whether the input is unfolded first: where its channels do not make whole vectors, if the result can be bound.
+fn unfolds(device: &Shared, conv: &Conv2d, plan: &Plan) -> bool {
+    let channels = plan.values[conv.input.0].shape[3];
+    channels % 4 != 0 && unfolded_bytes(conv, plan) <= device.binding_limit()
+}
+
+/// N * H, OW, vectors of four channels of the unfolded input.
+fn unfolded_shape(conv: &Conv2d, plan: &Plan) -> [usize; 3] {
+    let [n, h, _, c] = plan.values[conv.input.0].shape;
+    let out_w = plan.values[conv.output.0].shape[2];
+    [n * h, out_w, (conv.kernel[1] * c).div_ceil(4)]
+}
+
+fn unfolded_bytes(conv: &Conv2d, plan: &Plan) -> u64 {
+    let vectors: usize = unfolded_shape(conv, plan).iter().product();
+    (vectors * 4 * plan.dtype.bytes()) as u64
 }
 
 /// Tiles of the output, and how many of them are a part.
@@ -92,15 +107,11 @@ pub(super) fn scratch_bytes(device: &Shared, plan: &Plan) -> u64 {
             Convolution::Broadcast if winograd_suits(conv, plan) => {
                 winograd_bytes(input, output).iter().sum()
             }
-            Convolution::Broadcast if widened(input) => widened_bytes(plan, input),
+            Convolution::Broadcast if unfolds(device, conv, plan) => unfolded_bytes(conv, plan),
             Convolution::Broadcast => 0,
         }
     });
     needs.max().unwrap_or(0)
-}
-
-fn widened_bytes(plan: &Plan, input: &Value) -> u64 {
-    (rows(input) * input.shape[3].next_multiple_of(4) * plan.dtype.bytes()) as u64
 }
 
 fn part_of(buffer: &wgpu::Buffer, offset: u64, size: u64) -> wgpu::BindingResource<'_> {
@@ -114,50 +125,49 @@ fn part_of(buffer: &wgpu::Buffer, offset: u64, size: u64) -> wgpu::BindingResour
 impl Builder<'_> {
     /// The dispatches of one convolution, in order.
     pub(super) fn conv2d(&self, conv: &Conv2d) -> Result<Vec<Launch>, BackendError> {
-        let (input, output) = (
-            self.plan.values[conv.input.0],
-            self.plan.values[conv.output.0],
-        );
-        let [n, h, w, c] = output.shape;
+        let [n, h, w, c] = self.shape(conv.output);
         match self.device.convolution {
             Convolution::Tiled => {
                 let groups = [(n * h * w).div_ceil(64), c.div_ceil(64)];
-                let launch =
-                    self.direct(conv, &shaders::CONV2D_TILED, Packing::Tiled, groups, false)?;
+                let launch = self.direct(conv, &shaders::CONV2D_TILED, Packing::Tiled, groups)?;
                 Ok(vec![launch])
             }
             Convolution::Broadcast if winograd_suits(conv, self.plan) => self.winograd(conv),
             Convolution::Broadcast => {
-                let mut launches = Vec::new();
-                if widened(&input) {
-                    launches.push(self.widen(conv)?);
+                let groups = [(n * h * w.div_ceil(4)).div_ceil(8), c.div_ceil(16)];
+                if unfolds(self.device, conv, self.plan) {
+                    let unfold = self.unfold(conv)?;
+                    let shader = &shaders::CONV2D_BROADCAST;
+                    let product = self.direct(conv, shader, Packing::Unfolded, groups)?;
+                    return Ok(vec![unfold, product]);
                 }
-                let rows = conv.kernel[1] == 3 && conv.stride == 1;
-                let shader = if rows {
+                let shader = if conv.kernel[1] == 3 && conv.stride == 1 {
                     &shaders::CONV2D_BROADCAST_ROWS
                 } else {
                     &shaders::CONV2D_BROADCAST
                 };
-                let groups = [(n * h * w.div_ceil(4)).div_ceil(8), c.div_ceil(16)];
-                let wide = widened(&input);
-                launches.push(self.direct(conv, shader, Packing::Broadcast, groups, wide)?);
-                Ok(launches)
+                Ok(vec![self.direct(
+                    conv,
+                    shader,
+                    Packing::Broadcast,
+                    groups,
+                )?])
             }
         }
     }
 
-    /// One dispatch that reads the input, or the scratch buffer that `widen` has filled.
+    /// One dispatch that reads the input, or what `unfold` has made of it.
     fn direct(
         &self,
         conv: &Conv2d,
         shader: &'static Shader,
         packing: Packing,
         groups: [usize; 2],
-        wide: bool,
     ) -> Result<Launch, BackendError> {
         let input = &self.plan.values[conv.input.0];
+        let unfolded = packing == Packing::Unfolded;
         let mut source = residual_source(conv, self.plan);
-        if wide && source == ResidualSource::Input {
+        if unfolded && source == ResidualSource::Input {
             // The input itself is not bound then.
             source = ResidualSource::Own;
         }
@@ -165,16 +175,22 @@ impl Builder<'_> {
             (ResidualSource::Own, Some(r)) => self.value(r.value),
             _ => self.unused.as_entire_binding(),
         };
-        let x = if wide {
-            part_of(&self.scratch, 0, widened_bytes(self.plan, input))
+        let x = if unfolded {
+            part_of(&self.scratch, 0, unfolded_bytes(conv, self.plan))
         } else {
             self.value(conv.input)
         };
         let weight = self.device.weight(self.plan, conv.weight, packing)?;
         let bias = self.device.weight(self.plan, conv.bias, Packing::Bias)?;
         let mut args = conv2d_args(conv, self.plan, packing);
-        if wide {
+        if unfolded {
+            let [_, width, vectors] = unfolded_shape(conv, self.plan);
+            args.w = width as u32;
+            args.c4 = vectors as u32;
             args.c = args.c4 * 4;
+            args.kernel_w = 1;
+            args.stride_w = 1;
+            args.padding_w = 0;
         }
         let args = self.arguments(&args);
         let resources = [
@@ -186,7 +202,7 @@ impl Builder<'_> {
             bias.as_entire_binding(),
         ];
         let constants = [
-            ("VECTOR", u32::from(wide || input.shape[3] % 4 == 0)),
+            ("VECTOR", u32::from(unfolded || input.shape[3] % 4 == 0)),
             ("RESIDUAL", source as u32),
             ("RELU", u32::from(conv.activation == Activation::Relu)),
         ];
@@ -195,28 +211,27 @@ impl Builder<'_> {
         self.launch(shader, &constants, &resources, [x, y, z])
     }
 
-    /// Copies the input to the scratch buffer, its channels padded to a multiple of 4.
-    fn widen(&self, conv: &Conv2d) -> Result<Launch, BackendError> {
-        let input = &self.plan.values[conv.input.0];
-        let (pixels, c) = (rows(input), input.shape[3]);
-        let args = self.arguments(&WidenArgs {
-            pixels: pixels as u32,
+    /// Writes the input to the scratch buffer, the kernel's columns beside each other as channels.
+    fn unfold(&self, conv: &Conv2d) -> Result<Launch, BackendError> {
+        let [_, _, w, c] = self.shape(conv.input);
+        let [rows, out_w, vectors] = unfolded_shape(conv, self.plan);
+        let args = self.arguments(&UnfoldArgs {
+            rows: rows as u32,
+            w: w as u32,
             c: c as u32,
-            c4: c.div_ceil(4) as u32,
-            pad: 0,
+            out_w: out_w as u32,
+            kernel_w: conv.kernel[1] as u32,
+            stride: conv.stride as u32,
+            padding: conv.padding as u32,
+            c4: vectors as u32,
         });
-        let size = widened_bytes(self.plan, input);
-        if size > self.device.binding_limit() {
-            let limit = self.device.binding_limit();
-            return Err(self.device.out_of_memory(&self.plan.name, size, limit));
-        }
         let resources = [
             args.as_entire_binding(),
             self.value(conv.input),
-            part_of(&self.scratch, 0, size),
+            part_of(&self.scratch, 0, unfolded_bytes(conv, self.plan)),
         ];
-        let [x, y] = self.spread((pixels * c.div_ceil(4)).div_ceil(64))?;
-        self.launch(&shaders::CONV2D_WIDEN, &[], &resources, [x, y, 1])
+        let [x, y] = self.spread((rows * out_w * vectors).div_ceil(64))?;
+        self.launch(&shaders::CONV2D_UNFOLD, &[], &resources, [x, y, 1])
     }
 
     /// Three dispatches for each part of the tiles.
@@ -343,6 +358,7 @@ fn conv2d_args(conv: &Conv2d, plan: &Plan, packing: Packing) -> Conv2dArgs {
         res_stride: conv.residual.map_or(0, |r| r.stride as u32),
         res_offset: conv.residual.map_or(0, |r| r.channel_offset as u32),
         out_pad: padded_channels(packing, out_c) as u32,
-        pad: [0; 2],
+        stride_w: conv.stride as u32,
+        padding_w: conv.padding as u32,
     }
 }

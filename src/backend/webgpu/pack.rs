@@ -11,6 +11,8 @@ pub enum Packing {
     Tiled,
     /// (O, KH, KW, I) to blocks of 16 output channels: (O / 16, KH, KW, I / 4, 16, 4).
     Broadcast,
+    /// As `Broadcast`, of (O, KH, 1, KW * I).
+    Unfolded,
     /// (O, 3, 3, I) transformed to (O / 32, 16, I / 4, 32, 4), in f32 whatever the dtype.
     Winograd,
     /// (O, I) to (I / 4, O, 4).
@@ -23,7 +25,7 @@ pub enum Packing {
 pub fn padded_channels(packing: Packing, channels: usize) -> usize {
     match packing {
         Packing::Tiled | Packing::Bias => channels.next_multiple_of(64),
-        Packing::Broadcast => channels.next_multiple_of(16),
+        Packing::Broadcast | Packing::Unfolded => channels.next_multiple_of(16),
         Packing::Winograd | Packing::Linear => channels,
     }
 }
@@ -35,6 +37,7 @@ pub fn pack(tensor: &Tensor, packing: Packing, dtype: DType) -> Vec<u8> {
     let packed = match (packing, shape) {
         (Packing::Tiled, &[o, kh, kw, i]) => tiled(data, o, kh * kw, i),
         (Packing::Broadcast, &[o, kh, kw, i]) => broadcast(data, o, kh * kw, i),
+        (Packing::Unfolded, &[o, kh, kw, i]) => broadcast(data, o, kh, kw * i),
         (Packing::Winograd, &[_, 3, 3, i]) => {
             return bytemuck::cast_slice(&winograd(&rounded(data, dtype), i)).to_vec();
         }

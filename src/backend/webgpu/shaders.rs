@@ -69,9 +69,9 @@ pub static CONV2D_WINOGRAD_OUTPUT: Shader = Shader {
     parts: CONV2D_WINOGRAD_PARTS,
     bindings: CONV2D_WINOGRAD_BINDINGS,
 };
-pub static CONV2D_WIDEN: Shader = Shader {
-    name: "conv2d_widen",
-    parts: &[include_str!("../../../shaders/conv2d_widen.wgsl")],
+pub static CONV2D_UNFOLD: Shader = Shader {
+    name: "conv2d_unfold",
+    parts: &[include_str!("../../../shaders/conv2d_unfold.wgsl")],
     bindings: &[Uniform, Write, Write],
 };
 pub static MAX_POOL2D: Shader = Shader {
@@ -131,7 +131,7 @@ mod tests {
             &CONV2D_WINOGRAD_INPUT,
             &CONV2D_WINOGRAD_PRODUCT,
             &CONV2D_WINOGRAD_OUTPUT,
-            &CONV2D_WIDEN,
+            &CONV2D_UNFOLD,
             &MAX_POOL2D,
             &AVG_POOL2D,
             &LINEAR,

@@ -45,42 +45,13 @@ const INTERVAL_MS: f64 = 20.0;
 impl Stage {
     /// Opens everything, and finds out what this machine can bear where no rate is given.
     pub fn set(demo: &Demo) -> Result<Self, Failure> {
-        let given = Settings::resolve(demo.settings.clone())?.layer().clone();
-        if given.policy.is_some() {
-            return Err(Failure::usage(
-                "--policy: the demo always serves both, none and collage",
-            ));
-        }
-        let requests = demo.requests as usize;
-        let own = Layer {
-            config: None, // read above
-            ..given.clone().or(Layer {
-                workers: Some(4),
-                deadline: Some(Duration::from_secs(2)),
-                queue: Some(requests.max(1024)),
-                top: Some(1),
-                ..Layer::default()
-            })
-        };
-        let mut options =
-            Settings::resolve(own)?.options(|| Ok((embedded::base()?, embedded::collage()?)))?;
+        let (given, mut options) = settings(demo)?;
         let Some(collage) = options.collage.clone() else {
             return Err(Failure::usage(
                 "--collage FILE is needed beside --model: the demo compares with and without it",
             ));
         };
-        let digits = embedded::held_out()?;
-        let images: Vec<Image> = (0..digits.len())
-            .map(|i| digits.image(i))
-            .collect::<Result<_, _>>()?;
-        let labels: Vec<u32> = (0..digits.len()).filter_map(|i| digits.label(i)).collect();
-        if options.base.classes() != embedded::base()?.classes() {
-            return Err(Failure::input(format!(
-                "--model {}: its classes are not the ten digits",
-                options.base.file()
-            )));
-        }
-
+        let (images, labels) = digits(&options.base)?;
         let burst = demo.burst.map_or(options.grid.tiles(), |n| n as usize);
         let (work_ms, macs) = one_burst(&options, &collage, &images, burst)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -88,33 +59,14 @@ impl Stage {
             Some(rate) => burst as f64 / rate * 1e3,
             None => INTERVAL_MS.max((2.0 * work_ms / cores.min(2) as f64).ceil()),
         };
-        if given.release.is_none() {
-            options.release =
-                milliseconds((0.75 * interval_ms).ceil()).min(options.deadline.mul_f64(0.75));
-        }
-        if given.stragglers.is_none() {
-            options.stragglers =
-                vec![format!("pause:0:{}", (5.0 * interval_ms).ceil()).parse::<Straggler>()?];
-        }
-        let workers = options.base_workers + options.collage_workers;
-        if let Some(beyond) = options
-            .stragglers
-            .iter()
-            .find(|straggler| straggler.worker >= workers)
-        {
-            return Err(Failure::usage(format!(
-                "--stragglers {beyond}: expected a worker from 0 to {}",
-                workers - 1
-            )));
-        }
-        options.min_confidence = options
-            .min_confidence
-            .or(Some(collage.metadata().min_confidence));
+        pace(&mut options, &given, interval_ms)?;
+        let own_confidence = collage.metadata().min_confidence;
+        options.min_confidence = options.min_confidence.or(Some(own_confidence));
 
+        let requests = demo.requests as usize;
         let rounds = requests.div_ceil(images.len().max(1)) as u64;
-        let order =
-            (0..rounds).flat_map(|round| shuffled(images.len(), options.seed.wrapping_add(round)));
-        let order = order.take(requests).collect();
+        let round = |i| shuffled(images.len(), options.seed.wrapping_add(i));
+        let order = (0..rounds).flat_map(round).take(requests).collect();
         let rate = burst as f64 / interval_ms * 1e3;
         let repeat = command(&given, &options, rate, burst, requests);
         Ok(Self {
@@ -266,6 +218,73 @@ impl Run {
             run_p50_ms: w.service_p50.as_secs_f64() * 1e3,
         };
         self.workers = stats.workers.iter().map(worker).collect();
+    }
+}
+
+/// What flags, variables and the file say, and the engine's options from that over the demo's own defaults.
+fn settings(demo: &Demo) -> Result<(Layer, Options), Failure> {
+    let given = Settings::resolve(demo.settings.clone())?.layer().clone();
+    if given.policy.is_some() {
+        return Err(Failure::usage(
+            "--policy: the demo always serves both, none and collage",
+        ));
+    }
+    let own = Layer {
+        workers: Some(4),
+        deadline: Some(Duration::from_secs(2)),
+        queue: Some((demo.requests as usize).max(1024)),
+        top: Some(1),
+        ..Layer::default()
+    };
+    let config = None; // was read above
+    let all = Layer {
+        config,
+        ..given.clone().or(own)
+    };
+    let options =
+        Settings::resolve(all)?.options(|| Ok((embedded::base()?, embedded::collage()?)))?;
+    Ok((given, options))
+}
+
+/// The held-out digits and their classes, which must be those of `base`.
+fn digits(base: &Model) -> Result<(Vec<Image>, Vec<u32>), Failure> {
+    if base.classes() != embedded::base()?.classes() {
+        return Err(Failure::input(format!(
+            "--model {}: its classes are not the ten digits",
+            base.file()
+        )));
+    }
+    let set = embedded::held_out()?;
+    let images = (0..set.len())
+        .map(|i| set.image(i))
+        .collect::<Result<_, _>>()?;
+    let labels = (0..set.len()).filter_map(|i| set.label(i)).collect();
+    Ok((images, labels))
+}
+
+/// Release time and straggler in proportion to the time between bursts, where they are not given.
+fn pace(options: &mut Options, given: &Layer, interval_ms: f64) -> Result<(), Failure> {
+    if given.release.is_none() {
+        let release = milliseconds((0.75 * interval_ms).ceil());
+        options.release = release.min(options.deadline.mul_f64(0.75));
+    }
+    if given.stragglers.is_none() {
+        options.stragglers =
+            vec![format!("pause:0:{}", (5.0 * interval_ms).ceil()).parse::<Straggler>()?];
+    }
+    let workers = options.base_workers + options.collage_workers;
+    match options
+        .stragglers
+        .iter()
+        .find(|straggler| straggler.worker >= workers)
+    {
+        Some(beyond) => {
+            let last = workers - 1;
+            Err(Failure::usage(format!(
+                "--stragglers {beyond}: expected a worker from 0 to {last}"
+            )))
+        }
+        None => Ok(()),
     }
 }
 

@@ -3,7 +3,6 @@
 //! `page.html` and `style.css` are ordinary files with `{{places}}`; this module fills the places from an
 //! [`Outcome`], and never computes a figure that the JSON output does not hold as well.
 
-use std::fmt::Write;
 
 use crate::cli::demo::outcome::{Outcome, Run, Worker};
 use crate::cli::failure::Failure;
@@ -11,6 +10,7 @@ use crate::cli::text::{ms, percent, points, setting_ms, thousands};
 
 mod chart;
 pub mod picture;
+mod table;
 
 use picture::Picture;
 
@@ -37,7 +37,7 @@ pub fn html(outcome: &Outcome, pictures: &[Picture]) -> Result<String, Failure> 
             chart::latency_cdf(none, collage, outcome.release_ms),
         ),
         ("chart_note", chart_note(outcome)),
-        ("table", table(outcome)),
+        ("table", table::html(outcome)),
         ("table_note", table_note(outcome)),
         ("picture_lede", picture_lede(outcome)),
         ("pictures", drawn),
@@ -139,101 +139,6 @@ fn facts(outcome: &Outcome) -> String {
     format!("<div class=\"facts\">\n{body}</div>")
 }
 
-fn table(outcome: &Outcome) -> String {
-    let [none, collage] = &outcome.runs;
-    let mut body = String::new();
-    let mut row = |class: &str, name: &str, cells: [String; 3]| {
-        let _ = write!(body, "<tr{class}><td>{name}</td>");
-        for cell in cells {
-            let _ = write!(body, "<td>{cell}</td>");
-        }
-        body += "</tr>\n";
-    };
-    let ratio = |a: f64, b: f64| {
-        if b > 0.0 && a > 0.0 {
-            times(a / b)
-        } else {
-            String::new()
-        }
-    };
-    let latencies = |run: &Run| {
-        let l = run.latency_ms;
-        [
-            ("p50", l.p50),
-            ("p90", l.p90),
-            ("p99", l.p99),
-            ("p99.9", l.p999),
-            ("max", l.max),
-        ]
-    };
-    for ((name, a), (_, b)) in latencies(none).into_iter().zip(latencies(collage)) {
-        let class = if name == "p99" {
-            " class=\"strong\""
-        } else {
-            ""
-        };
-        row(
-            class,
-            &format!("Latency {name}"),
-            [ms(a), ms(b), ratio(a, b)],
-        );
-    }
-    let accuracy = "Accuracy<span class=\"why\">right answers of all requests; one without answer counts as wrong</span>";
-    row(
-        "",
-        accuracy,
-        [
-            percent(none.accuracy),
-            percent(collage.accuracy),
-            points(collage.accuracy - none.accuracy),
-        ],
-    );
-    row(
-        "",
-        "Answered by the collage",
-        [
-            percent(none.collage_share),
-            percent(collage.collage_share),
-            String::new(),
-        ],
-    );
-    let own = collage
-        .collage_accuracy
-        .map_or("none given".into(), percent);
-    row(
-        "",
-        "Accuracy of the collage's answers",
-        ["".into(), own, String::new()],
-    );
-    let abstained = "Collage abstained<span class=\"why\">tiles that it was not sure of; those requests waited for their base worker</span>";
-    row(
-        "",
-        abstained,
-        [
-            none.abstained.to_string(),
-            collage.abstained.to_string(),
-            String::new(),
-        ],
-    );
-    let unanswered = |run: &Run| (run.requests - run.answered).to_string();
-    let without = "Not answered<span class=\"why\">deadline exceeded, refused by a full queue, or failed</span>";
-    row(
-        "",
-        without,
-        [unanswered(none), unanswered(collage), String::new()],
-    );
-    let extra = "Extra work<span class=\"why\">multiply-accumulates of all collage runs over those of all base runs</span>";
-    row(
-        "",
-        extra,
-        ["0%".into(), percent(outcome.extra_work), String::new()],
-    );
-    format!(
-        "<table><thead><tr><th></th><th class=\"none\">no redundancy</th><th class=\"collage\">collage</th>\
-         <th>change</th></tr></thead>\n<tbody>\n{body}</tbody></table>"
-    )
-}
-
 /// Why the collage's tail may rise again, where it does.
 fn chart_note(outcome: &Outcome) -> String {
     let collage = &outcome.runs[1];
@@ -243,16 +148,6 @@ fn chart_note(outcome: &Outcome) -> String {
     "<figcaption>Where the two meet again on the right, the collage was not sure of a tile: it abstains, and the \
      request waits for its late worker.</figcaption>"
         .into()
-}
-
-/// A ratio of latencies in words that cannot be read the wrong way round.
-fn times(ratio: f64) -> String {
-    match ratio {
-        r if (0.95..1.05).contains(&r) => "about the same".into(),
-        r if r >= 10.0 => format!("{r:.0}x shorter"),
-        r if r > 1.0 => format!("{r:.1}x shorter"),
-        r => format!("{:.1}x longer", 1.0 / r),
-    }
 }
 
 fn table_note(outcome: &Outcome) -> String {
@@ -271,7 +166,10 @@ fn picture_lede(outcome: &Outcome) -> String {
     let abstains = if outcome.min_confidence > 0.0 {
         format!(
             " A tile whose confidence is under {} abstains, and its request waits for its base worker.",
-            format_args!("{}%", (f64::from(outcome.min_confidence) * 1e4).round() / 1e2)
+            format_args!(
+                "{}%",
+                (f64::from(outcome.min_confidence) * 1e4).round() / 1e2
+            )
         )
     } else {
         String::new()
