@@ -21,6 +21,7 @@ use crate::tensor::DType;
 mod avg_pool2d;
 mod conv2d;
 mod encode;
+mod encoder;
 mod fast;
 mod linear;
 mod max_pool2d;
