@@ -3,6 +3,7 @@
 //! Unknown fields are ignored, so that a later version may add some; a change of meaning raises [`FORMAT`]. Missing
 //! and mistyped fields are errors that name the field's path.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -27,6 +28,9 @@ pub const METADATA_LIMIT: usize = 16 << 20;
 
 /// Longest side of an image after resizing, and so of a tile.
 pub const SIDE_LIMIT: usize = 8192;
+
+/// Most grids that a file may list: all up to 32x32.
+pub const GRIDS_LIMIT: usize = 1024;
 
 /// What a model classifies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -66,12 +70,12 @@ pub struct NamedFamily {
 }
 
 impl Architecture {
-    /// Its layers.
-    pub fn layers(&self) -> Result<Vec<Layer>, Fault> {
+    /// Its layers: those of the list, or generated ones.
+    pub fn layers(&self) -> Result<Cow<'_, [Layer]>, Fault> {
         match self {
-            Architecture::ResNet(resnet) => resnet.layers(),
-            Architecture::Layers(list) => Ok(list.layers.clone()),
-            Architecture::Named(named) => named.family.resnet().layers(),
+            Architecture::ResNet(resnet) => resnet.layers().map(Cow::Owned),
+            Architecture::Layers(list) => Ok(Cow::Borrowed(&list.layers)),
+            Architecture::Named(named) => named.family.resnet().layers().map(Cow::Owned),
         }
     }
 
@@ -295,11 +299,13 @@ impl Metadata {
             (None, Kind::Base) => Ok(()),
             (Some(spec), Kind::Collage) => {
                 expect("collage.stride", spec.stride, "1 or more", spec.stride > 0)?;
+                let (n, path) = (spec.grids.len(), "collage.grids");
+                let found = format!("a list of {n}");
                 expect(
-                    "collage.grids",
-                    "an empty list",
-                    "one grid at least",
-                    !spec.grids.is_empty(),
+                    path,
+                    found,
+                    "1 to 1024 grids",
+                    (1..=GRIDS_LIMIT).contains(&n),
                 )
             }
         }
