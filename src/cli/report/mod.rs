@@ -3,7 +3,6 @@
 //! `page.html` and `style.css` are ordinary files with `{{places}}`; this module fills the places from an
 //! [`Outcome`], and never computes a figure that the JSON output does not hold as well.
 
-
 use crate::cli::demo::outcome::{Outcome, Run, Worker};
 use crate::cli::failure::Failure;
 use crate::cli::text::{ms, percent, points, setting_ms, thousands};
