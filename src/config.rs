@@ -37,6 +37,7 @@ const FILE_LIMIT: u64 = 1 << 20;
 /// What one source of settings says; `None` leaves it to the next.
 #[derive(Clone, Debug, Default, PartialEq, clap::Args, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[allow(rustdoc::broken_intra_doc_links)] // clap prints these docs as help: brackets are syntax, not links
 pub struct Layer {
     /// TOML file with the settings that neither flags nor variables give
     #[serde(skip)]

@@ -135,6 +135,61 @@ fn fast_cpu_is_bit_identical_for_any_batch_and_thread_count() {
     assert!(compared >= 10);
 }
 
+#[test]
+fn programs_of_one_device_run_side_by_side() {
+    let device = CpuDevice::new(2).expect("threads can be started");
+    let cases = case::all();
+    let case = cases
+        .iter()
+        .find(|c| c.name == "batch 9")
+        .expect("in the table");
+    let expected = bits(&run(&device, case, DType::F32).expect(&case.name));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    let found = run(&device, case, DType::F32).expect(&case.name);
+                    assert_eq!(bits(&found), expected);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn wrong_inputs_are_errors_that_name_the_plan() {
+    use collage::error::Classify;
+    let images = vec![case::image(9, 7, "noise", 1); 40];
+    for device in [
+        CpuDevice::reference(),
+        CpuDevice::new(2).expect("threads can be started"),
+    ] {
+        for case in case::all() {
+            let mut program = device.load(case.plan(DType::F32)).expect(&case.name);
+            let wrong = match &case.input {
+                CaseInput::Tensor(data) => [
+                    Input::Images(&images),
+                    Input::Tensor(&data[1..]),
+                    Input::Tensor(&[]),
+                ],
+                CaseInput::Images(_) => [
+                    Input::Images(&images),
+                    Input::Images(&[]),
+                    Input::Tensor(&[]),
+                ],
+            };
+            for input in wrong {
+                let error = program.run(input).expect_err("a wrong input");
+                assert_eq!((error.code(), error.can_retry()), (300, false), "{error}");
+                assert!(error.to_string().contains(&case.name), "{error}");
+            }
+            program
+                .run(as_input(&case.input))
+                .expect("still works afterwards");
+        }
+    }
+}
+
 /// The case's plan at batch 1.
 fn single_image(case: &Case) -> collage::model::plan::Plan {
     let mut plan = case.plan.clone();

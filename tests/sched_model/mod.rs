@@ -240,7 +240,7 @@ impl Model {
     fn finish(&mut self, worker: usize, job: JobId, fails: bool) {
         // A job that died with its worker ends nowhere; now and then its ghost reports all the same.
         let Some(run) = self.running.remove(&job) else {
-            if job.0 % 2 == 0 {
+            if job.0.is_multiple_of(2) {
                 self.handle(Event::Done {
                     worker: WorkerId(worker),
                     job,

@@ -13,8 +13,8 @@ use rayon::ThreadPool;
 use super::encoder::Encoder;
 use super::max_pool2d::window;
 use super::simd::{Conv, Geometry, Kernels, Lines, Packed, Place, Residual, Workers};
-use super::{check_input, result, round, uncroppable};
-use crate::backend::{BackendError, Input, Output, Program};
+use super::{check_input, out_of_memory, result, round, uncroppable};
+use crate::backend::{BackendError, DeviceInfo, Input, Output, Program};
 use crate::model::check::PlanError;
 use crate::model::plan::{
     Activation, AvgPool2d, Conv2d, Linear, MaxPool2d, Plan, Step, TensorId, Value, ValueId, Weights,
@@ -86,6 +86,7 @@ impl Fast {
     /// From a checked plan.
     pub fn new(
         plan: Arc<Plan>,
+        info: &DeviceInfo,
         store: &Store,
         kernels: Kernels,
         pool: Option<Arc<ThreadPool>>,
@@ -120,7 +121,8 @@ impl Fast {
             }
         };
         let scratch_len = steps.iter().map(scratch).max().unwrap_or(0);
-        let arena = Lines::zeroed(plan.arena_len);
+        let arena = Lines::try_zeroed(plan.arena_len)
+            .ok_or_else(|| out_of_memory(info, &plan, info.memory_bytes.unwrap_or(0)))?;
         Ok(Self {
             plan,
             steps,

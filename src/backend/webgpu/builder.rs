@@ -206,7 +206,7 @@ impl<'a> Builder<'a> {
             self.value(p.input),
             self.value(p.output),
         ];
-        let constants = [("VECTOR", u32::from(c % 4 == 0))];
+        let constants = [("VECTOR", u32::from(c.is_multiple_of(4)))];
         self.launch(&shaders::MAX_POOL2D, &constants, &resources, [x, y, 1])
     }
 
@@ -251,7 +251,7 @@ impl<'a> Builder<'a> {
         ];
         let x = self.within(output[3].div_ceil(64))?;
         let [y, z] = self.spread(rows.div_ceil(4))?;
-        let constants = [("VECTOR", u32::from(input[3] % 4 == 0))];
+        let constants = [("VECTOR", u32::from(input[3].is_multiple_of(4)))];
         self.launch(&shaders::LINEAR, &constants, &resources, [x, y, z])
     }
 

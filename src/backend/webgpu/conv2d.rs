@@ -58,13 +58,13 @@ fn winograd_suits(conv: &Conv2d, plan: &Plan) -> bool {
         && plain
         && channels
             .iter()
-            .all(|c| c % 32 == 0 && *c >= WINOGRAD_CHANNELS)
+            .all(|c| c.is_multiple_of(32) && *c >= WINOGRAD_CHANNELS)
 }
 
 /// Whether the input is unfolded first: where its channels do not make whole vectors, if the result can be bound.
 fn unfolds(device: &Shared, conv: &Conv2d, plan: &Plan) -> bool {
     let channels = plan.values[conv.input.0].shape[3];
-    channels % 4 != 0 && unfolded_bytes(conv, plan) <= device.binding_limit()
+    !channels.is_multiple_of(4) && unfolded_bytes(conv, plan) <= device.binding_limit()
 }
 
 /// N * H, OW, vectors of four channels of the unfolded input.
@@ -202,7 +202,10 @@ impl Builder<'_> {
             bias.as_entire_binding(),
         ];
         let constants = [
-            ("VECTOR", u32::from(unfolded || input.shape[3] % 4 == 0)),
+            (
+                "VECTOR",
+                u32::from(unfolded || input.shape[3].is_multiple_of(4)),
+            ),
             ("RESIDUAL", source as u32),
             ("RELU", u32::from(conv.activation == Activation::Relu)),
         ];
