@@ -41,6 +41,8 @@ pub struct Stage {
 
 /// Between bursts, where the machine is fast enough.
 const INTERVAL_MS: f64 = 20.0;
+/// Between bursts, so that both runs end within two minutes, where the machine is fast enough for that.
+const LONGEST_INTERVAL_MS: f64 = 45.0;
 
 impl Stage {
     /// Opens everything, and finds out what this machine can bear where no rate is given.
@@ -54,10 +56,9 @@ impl Stage {
         let (images, labels) = digits(&options.base)?;
         let burst = demo.burst.map_or(options.grid.tiles(), |n| n as usize);
         let (work_ms, macs) = one_burst(&options, &collage, &images, burst)?;
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let interval_ms = match demo.rate {
             Some(rate) => burst as f64 / rate * 1e3,
-            None => INTERVAL_MS.max((2.0 * work_ms / cores.min(2) as f64).ceil()),
+            None => interval_for(work_ms),
         };
         pace(&mut options, &given, interval_ms)?;
         let own_confidence = collage.metadata().min_confidence;
@@ -260,6 +261,14 @@ fn digits(base: &Model) -> Result<(Vec<Image>, Vec<u32>), Failure> {
         .collect::<Result<_, _>>()?;
     let labels = (0..set.len()).filter_map(|i| set.label(i)).collect();
     Ok((images, labels))
+}
+
+/// A time between bursts that leaves two cores half idle, or a quarter where the demo would otherwise take too long.
+fn interval_for(work_ms: f64) -> f64 {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let busy_ms = work_ms / cores.min(2) as f64;
+    let longest = LONGEST_INTERVAL_MS.max((busy_ms / 0.75).ceil());
+    (2.0 * busy_ms).ceil().clamp(INTERVAL_MS, longest)
 }
 
 /// Release time and straggler in proportion to the time between bursts, where they are not given.
