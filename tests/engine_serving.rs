@@ -420,16 +420,16 @@ fn one_worker_alone_runs_base_and_collage() {
 fn injected_straggling_is_counted_as_injected() {
     let mut setup = setup(Fake::new(|_| Ok(())));
     setup.policy = Policy::None;
-    setup.stragglers = vec!["pause:0:2".parse().expect("valid")];
+    setup.stragglers = vec!["pause:0:5".parse().expect("valid")];
     let engine = Engine::start(setup).expect("starts");
     for class in 0..3 {
         let answer = engine.classify(sure(class)).expect("answered");
-        assert!(answer.latency >= Duration::from_millis(2));
+        assert!(answer.latency >= Duration::from_millis(5));
     }
     let worker = &engine.shutdown().workers[0];
     assert_eq!((worker.runs, worker.injected_runs), (3, 3));
-    assert_eq!(worker.injected, Duration::from_millis(6));
-    assert!(worker.busy >= worker.injected && worker.service_p50 >= Duration::from_millis(2));
+    assert_eq!(worker.injected, Duration::from_millis(15));
+    assert!(worker.busy >= worker.injected && worker.service_p50 >= Duration::from_millis(5));
 }
 
 #[test]

@@ -393,7 +393,8 @@ impl Driver {
             tally.runs += 1;
             tally.images += rows.len() as u64;
             tally.busy += service;
-            // Grows the histogram where needed; `saturating_record` would clamp to its first two microseconds instead.
+            // Not `saturating_record`: that clamps to what the histogram spans so far instead of growing it. Growing
+            // fails beyond u64 only.
             let _ = tally.service.record(micros(service));
             tally.injected += injected;
             tally.injected_runs += u64::from(!injected.is_zero());
