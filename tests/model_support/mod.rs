@@ -5,7 +5,6 @@
 pub mod lies;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use collage::model::compile::PlanOptions;
 use collage::model::file::Stored;
@@ -201,23 +200,4 @@ pub fn most_alive(plan: &Plan) -> usize {
 
 pub fn grid(rows: usize, cols: usize) -> Grid {
     Grid { rows, cols }
-}
-
-/// A file of the optional shared data. Where it is absent, says so, unless COLLAGE_SHARED_DATA promises it.
-pub fn shared(file: &str) -> Option<PathBuf> {
-    let promised = std::env::var_os("COLLAGE_SHARED_DATA");
-    let root = promised
-        .clone()
-        .map_or_else(|| PathBuf::from("../shared/data"), PathBuf::from);
-    let path = root.join(file);
-    if path.is_file() {
-        return Some(path);
-    }
-    assert!(
-        promised.is_none(),
-        "{} is missing, though COLLAGE_SHARED_DATA is set",
-        path.display()
-    );
-    println!("SKIPPED: {} is absent", path.display());
-    None
 }

@@ -84,7 +84,7 @@ impl Stage {
     }
 
     fn device(&self) -> &Arc<dyn Device> {
-        // `Settings::options` opens exactly one.
+        // `Settings::options` opens at least one, and all are alike.
         &self.options.devices[0]
     }
 
