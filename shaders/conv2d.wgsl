@@ -13,7 +13,7 @@ struct Args {
     out_h: u32, out_w: u32, out_c: u32, kernel_h: u32,
     kernel_w: u32, stride: u32, padding: u32, c4: u32, // c4: vectors of four channels, ceil(c / 4)
     res_h: u32, res_w: u32, res_c: u32, res_stride: u32,
-    res_offset: u32, out_pad: u32, pad0: u32, pad1: u32, // out_pad: O as padded in w
+    res_offset: u32, out_pad: u32, stride_w: u32, padding_w: u32, // out_pad: O as padded in w
 }
 
 @group(0) @binding(0) var<uniform> args: Args;

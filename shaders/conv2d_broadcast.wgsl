@@ -82,8 +82,8 @@ fn conv2d_broadcast(
         let iy = p.oy * args.stride + u - args.padding; // wraps below 0, and so fails the test
         let row = (p.n * args.h + iy) * args.w;
         for (var t = 0u; t < args.kernel_w; t++) {
-            let ix = p.ox * args.stride + t - args.padding;
-            let s = args.stride;
+            let ix = p.ox * args.stride_w + t - args.padding_w;
+            let s = args.stride_w;
             for (var i = 0u; i < args.c4; i++) {
                 let v0 = input(iy, row, ix, i);
                 let v1 = input(iy, row, ix + s, i);
@@ -157,7 +157,7 @@ fn conv2d_broadcast_rows(
     var a14 = vec4(subgroupBroadcast(bias1, 6u));
     var a15 = vec4(subgroupBroadcast(bias1, 7u));
 
-    let ix = p.ox - args.padding; // wraps below 0, and so fails the test
+    let ix = p.ox - args.padding_w; // wraps below 0, and so fails the test
     for (var u = 0u; u < args.kernel_h; u++) {
         let iy = p.oy + u - args.padding;
         let row = (p.n * args.h + iy) * args.w;

@@ -46,7 +46,7 @@ fn conv2d_tiled(
         let v = start + part;
         let tap = v / args.c4;
         let iy = by * args.stride + tap / args.kernel_w - args.padding; // wraps below 0, and so fails the test
-        let ix = bx * args.stride + tap % args.kernel_w - args.padding;
+        let ix = bx * args.stride_w + tap % args.kernel_w - args.padding_w;
         var brings = vec4<f32>(0.0);
         if (v < vectors && iy < args.h && ix < args.w) {
             brings = input4(((bn * args.h + iy) * args.w + ix) * args.c, (v % args.c4) * 4u);

@@ -13,20 +13,30 @@ struct Args {
 }
 
 @group(0) @binding(0) var<uniform> args: Args;
-@group(0) @binding(1) var<storage, read_write> x: array<E>;
+@group(0) @binding(1) var<storage, read_write> x: array<E4>;
 @group(0) @binding(2) var<storage, read_write> y: array<E>;
 @group(0) @binding(3) var<storage, read> weight: array<E4>;
 @group(0) @binding(4) var<storage, read> bias: array<f32>;
 
+// I is a multiple of 4: x is read as vectors of four, else element by element.
+override VECTOR: bool = true;
+
 // Inputs i..i+4 of the row that starts at `at`; beyond I the last one stands in, and meets a weight of 0.
 fn input4(at: u32, i: u32) -> vec4<f32> {
-    let last = args.c - 1u;
+    if (VECTOR) {
+        return vec4<f32>(x[(at + i) >> 2u]);
+    }
+    let last = at + args.c - 1u;
     return vec4(
-        f32(x[at + min(i, last)]),
-        f32(x[at + min(i + 1u, last)]),
-        f32(x[at + min(i + 2u, last)]),
-        f32(x[at + min(i + 3u, last)]),
+        element(at + i),
+        element(min(at + i + 1u, last)),
+        element(min(at + i + 2u, last)),
+        element(min(at + i + 3u, last)),
     );
+}
+
+fn element(at: u32) -> f32 {
+    return f32(x[at >> 2u][at & 3u]);
 }
 
 @compute @workgroup_size(64)

@@ -1,8 +1,8 @@
 //! Decoded images: 8-bit RGB, whatever the file held.
 //!
 //! Files are read as Pillow's `ImageOps.exif_transpose(Image.open(f)).convert("RGB")` reads them: grey is repeated,
-//! alpha is dropped, 16 bits keep the upper 8, and the EXIF orientation is applied. Sizes are checked before memory is
-//! taken for pixels.
+//! alpha is dropped, and the EXIF orientation is applied. 16 bits keep the upper 8, also in grey images, where Pillow
+//! would clip almost everything to white. Sizes are checked before memory is taken for pixels.
 
 use std::fmt;
 use std::fs::File;

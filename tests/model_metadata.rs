@@ -247,7 +247,7 @@ fn metadata_values_that_make_no_sense_name_the_field() {
     refuse(
         &edited(collage(), |m| m["collage"]["grids"] = json!([])),
         225,
-        "collage.grids: an empty list",
+        "collage.grids: a list of 0, expected 1 to 1024 grids",
     );
     refuse(
         &edited(collage(), |m| {

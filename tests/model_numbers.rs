@@ -448,3 +448,18 @@ fn half_precision_files_hold_what_they_round_to() {
         Grid::ONE,
     );
 }
+
+#[test]
+fn a_shortcut_that_is_read_again_or_narrower_or_the_input_keeps_its_place() {
+    let layers = r#"[
+        {"op": "conv2d", "name": "a", "channels": 4, "kernel": 3, "padding": 1, "activation": "relu"},
+        {"op": "conv2d", "name": "b", "channels": 4, "kernel": 3, "padding": 1, "residual": {"layer": "a"}},
+        {"op": "conv2d", "name": "c", "channels": 4, "kernel": 3, "padding": 1, "residual": {"layer": "a"}},
+        {"op": "conv2d", "name": "d", "channels": 4, "kernel": 3, "padding": 1, "residual": {"layer": "a"}},
+        {"op": "conv2d", "name": "e", "channels": 6, "kernel": 3, "padding": 1, "residual": {"layer": "c"}},
+        {"op": "conv2d", "name": "f", "channels": 6, "kernel": 1, "residual": {"layer": "e"}},
+        {"op": "linear", "name": "fc"}]"#;
+    let described = metadata(layer_list(layers), 7, 3, None);
+    let stored = tensors(&described.architecture, 3);
+    assert_plan_computes_the_layers(&described, stored, Grid::ONE);
+}

@@ -6,146 +6,12 @@ use std::sync::Arc;
 
 use collage::error::Classify;
 use collage::model::compile::{PlanInput, PlanOptions, PlanOutput};
-use collage::model::metadata::CollageSpec;
-use collage::model::plan::{ARENA_ALIGN, Grid, Plan, Step};
-use collage::model::resnet::{self, HeadName, Named, ResNet, ShortcutKind, Stage, Stem};
+use collage::model::plan::{Grid, Plan, Step};
+use collage::model::resnet::{self, Named, ShortcutKind};
 use collage::model::summary::Summary;
 use collage::model::{Fault, Model};
 use collage::tensor::DType;
 use model_support::*;
-use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
-
-fn grid(rows: usize, cols: usize) -> Grid {
-    Grid { rows, cols }
-}
-
-fn compile(model: &Model, options: PlanOptions) -> Plan {
-    let plan = Plan::compile(model, &options).unwrap();
-    plan.check().unwrap();
-    plan
-}
-
-/// The most elements that are alive at one step, counted from the plan alone: a value is alive from the step that
-/// writes it to the last that reads it, and a value in its shortcut's place does not count beside it.
-fn most_alive(plan: &Plan) -> usize {
-    let len = |v: usize| plan.values[v].len().next_multiple_of(ARENA_ALIGN);
-    let written = |v: usize| {
-        plan.steps
-            .iter()
-            .position(|s| s.writes().is_some_and(|w| w.0 == v))
-            .unwrap_or(0)
-    };
-    let last_read = |v: usize| {
-        plan.steps
-            .iter()
-            .rposition(|s| s.reads().any(|r| r.0 == v))
-            .unwrap_or(usize::MAX)
-    };
-    let spans: Vec<_> = (0..plan.values.len())
-        .map(|v| (written(v), last_read(v), len(v)))
-        .collect();
-    let at_step = |(at, step): (usize, &Step)| {
-        let alive: usize = spans
-            .iter()
-            .filter(|s| s.0 <= at && at <= s.1)
-            .map(|s| s.2)
-            .sum();
-        let shared = step.writes().is_some_and(|out| {
-            step.reads()
-                .any(|r| plan.values[r.0] == plan.values[out.0] && spans[r.0].1 == at)
-        });
-        alive
-            - if shared {
-                spans[step.writes().unwrap().0].2
-            } else {
-                0
-            }
-    };
-    plan.steps.iter().enumerate().map(at_step).max().unwrap()
-}
-
-#[test]
-fn work_and_parameters_of_named_networks_are_the_published_ones() {
-    // (MACs of convolutions and head, parameters): torchvision's model pages (GFLOPS, params) for ImageNet's; for
-    // CIFAR-10's, akamaster/pytorch_resnet_cifar10's parameters, and convolutions plus head worked out by hand.
-    let published = [
-        (Named::ResNet18, 1000, 1.814e9, 11_689_512),
-        (Named::ResNet34, 1000, 3.664e9, 21_797_672),
-        (Named::ResNet50, 1000, 4.089e9, 25_557_032),
-        (Named::ResNet101, 1000, 7.801e9, 44_549_160),
-        (Named::ResNet20, 10, 40.55e6, 269_722),
-        (Named::ResNet32, 10, 68.86e6, 464_154),
-        (Named::ResNet44, 10, 97.17e6, 658_586),
-        (Named::ResNet56, 10, 125.49e6, 853_018),
-        (Named::ResNet110, 10, 252.89e6, 1_727_962),
-    ];
-    for (family, classes, macs, params) in published {
-        let model = named_model(family, classes);
-        let summary = Summary::new(&model, &PlanOptions::default()).unwrap();
-        let close = (summary.macs as f64 / macs - 1.0).abs() < 3e-4;
-        assert!(
-            close,
-            "{}: {} MACs, published {macs}",
-            family.name(),
-            summary.macs
-        );
-        assert_eq!(summary.params, params, "{}", family.name());
-
-        // The same models, because making them is most of the time: their arenas.
-        for batch in [1, 8, 64] {
-            let plan = compile(
-                &model,
-                PlanOptions {
-                    batch,
-                    ..PlanOptions::default()
-                },
-            );
-            let bound = most_alive(&plan);
-            println!(
-                "{} x {batch}: arena {} of {bound} elements",
-                family.name(),
-                plan.arena_len
-            );
-            assert_eq!(plan.arena_len, bound, "{}", family.name());
-        }
-    }
-}
-
-#[test]
-fn third_party_weights_load_by_their_architectures_name() {
-    // Folding leaves one of the two numbers that batch normalisation learns for each of 688 and 1136 channels.
-    let sizes = [
-        ("resnet20", (269_722 - 688) * 4),
-        ("resnet32", (464_154 - 1136) * 4),
-    ];
-    for (name, weight_bytes) in sizes {
-        let Some(path) = shared(&format!("third-party-weights/{name}.safetensors")) else {
-            continue;
-        };
-        let model = Model::open_with_arch(&path, name).unwrap();
-        assert_eq!(model.classes()[3], "cat");
-        assert_eq!(
-            (model.preprocessing().resize, model.preprocessing().size),
-            (32, 32)
-        );
-        let summary = Summary::new(
-            &model,
-            &PlanOptions {
-                batch: 64,
-                ..PlanOptions::default()
-            },
-        )
-        .unwrap();
-        assert_eq!(summary.weight_bytes, weight_bytes);
-        assert!(
-            Model::open(&path)
-                .unwrap_err()
-                .to_string()
-                .contains("--arch")
-        );
-    }
-}
 
 #[test]
 fn a_base_plan_goes_from_images_to_classes() {
@@ -277,6 +143,11 @@ fn one_collage_file_takes_every_grid_that_fits_the_trained_ones() {
                 Err(e) => {
                     assert!(matches!(e.fault, Fault::GridNotTaken { grid, .. } if grid == asked));
                     assert!(e.to_string().contains(&format!("--grid {asked}")), "{e}");
+                    assert!(
+                        e.to_string()
+                            .ends_with("any grid that fits into 2x5 or 3x3"),
+                        "{e}"
+                    );
                     assert_eq!((e.code(), e.can_retry()), (283, false));
                 }
             }
@@ -460,86 +331,4 @@ fn a_summary_names_every_step_and_serialises() {
     let json = serde_json::to_value(&summary).unwrap();
     assert_eq!(json["metadata"]["collage"]["grids"][0], "2x2");
     assert_eq!(json["macs"], summary.macs);
-}
-
-/// Any residual network of a sensible size, at a size that its strides may or may not divide.
-fn any_resnet() -> impl Strategy<Value = (ResNet, usize)> {
-    let stage = (1..3usize, 1..24usize, 1..3usize);
-    let stages = prop::collection::vec(stage, 1..4);
-    (
-        any::<[bool; 4]>(),
-        (1..24usize, 0..3usize, 1..3usize),
-        stages,
-        16..40usize,
-    )
-        .prop_map(|(flags, stem, stages, size)| {
-            let [bottleneck, pad, max_pool, fc] = flags;
-            let block = if bottleneck {
-                resnet::Block::Bottleneck
-            } else {
-                resnet::Block::Basic
-            };
-            let mut widest = stem.0;
-            let stages = stages.into_iter().map(|(blocks, channels, stride)| {
-                // Option A can only widen.
-                widest = if pad { widest.max(channels) } else { channels };
-                Stage {
-                    blocks,
-                    channels: widest,
-                    stride,
-                }
-            });
-            let resnet = ResNet {
-                block,
-                stem: Stem {
-                    channels: stem.0,
-                    kernel: 2 * stem.1 + 1,
-                    stride: stem.2,
-                    max_pool,
-                },
-                stages: stages.collect(),
-                shortcut: if pad {
-                    ShortcutKind::Pad
-                } else {
-                    ShortcutKind::Projection
-                },
-                head: if fc { HeadName::Fc } else { HeadName::Linear },
-            };
-            (resnet, size)
-        })
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, rng_seed: RngSeed::Fixed(2), ..ProptestConfig::default() })]
-
-    #[test]
-    fn any_residual_network_compiles_to_a_plan_that_keeps_its_promises(
-        (resnet, size) in any_resnet(), batch in 1..5usize, tensor in any::<bool>(), logits in any::<bool>(),
-    ) {
-        let model = model(&metadata(collage::model::metadata::Architecture::ResNet(resnet), size, 5, None));
-        let plan = compile(&model, PlanOptions {
-            batch,
-            input: if tensor { PlanInput::Tensor } else { PlanInput::Images },
-            output: if logits { PlanOutput::Logits } else { PlanOutput::TopK(5) },
-            ..PlanOptions::default()
-        });
-        let bound = most_alive(&plan);
-        prop_assert!(plan.arena_len >= bound);
-        prop_assert!(plan.arena_len * 100 <= bound * 110, "arena {} of {bound}", plan.arena_len);
-    }
-
-    #[test]
-    fn any_collage_network_keeps_cells_to_tiles_in_every_grid(
-        (resnet, _) in any_resnet(), cells in 1..5usize, rows in 1..6usize, cols in 1..6usize,
-    ) {
-        let strides = resnet.stages.iter().map(|s| s.stride).product::<usize>() * resnet.stem.stride;
-        // A 1x1 convolution of stride 2 skips every other row: such a stem is exact too.
-        let stride = strides * if resnet.stem.max_pool { 2 } else { 1 };
-        let spec = CollageSpec { stride, grids: vec![grid(5, 5)] };
-        let size = stride * cells;
-        let model = model(&metadata(collage::model::metadata::Architecture::ResNet(resnet), size, 2, Some(spec)));
-        let plan = compile(&model, PlanOptions { grid: grid(rows, cols), ..PlanOptions::default() });
-        let pool = plan.steps.iter().find_map(|s| if let Step::AvgPool2d(p) = s { Some(p.kernel) } else { None });
-        prop_assert_eq!(pool, Some([cells, cells]));
-    }
 }

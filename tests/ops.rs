@@ -5,7 +5,6 @@
 //! it forgets to write keeps a wrong value instead of a lucky zero. `OPS_CASES=text` runs only the cases whose op or
 //! name contains the text.
 
-use std::io::Write;
 use std::sync::Arc;
 
 use collage::backend::cpu::CpuDevice;
@@ -16,9 +15,11 @@ use collage::tensor::DType;
 mod case;
 #[path = "ops/naive.rs"]
 mod naive;
+mod skip;
 
 use case::{Case, CaseInput};
 use naive::Exact;
+use skip::report;
 
 #[test]
 fn specification_agrees_with_independent_f64() {
@@ -68,13 +69,9 @@ fn webgpu_agrees_with_specification() {
     let spec = CpuDevice::reference();
     let adapters = collage::backend::webgpu::enumerate().unwrap_or_default();
     if adapters.is_empty() {
-        report(
-            "webgpu: SKIPPED, no adapter on this machine (install a Vulkan driver, such as mesa-vulkan-drivers)",
-        );
-        assert!(
-            std::env::var("CI").is_err(),
-            "CI must have a WebGPU adapter"
-        );
+        let reason =
+            "no adapter on this machine (install a Vulkan driver, such as mesa-vulkan-drivers)";
+        skip::skip("webgpu agrees with the specification", reason);
     }
     for info in adapters {
         let device = collage::backend::webgpu::open(info.index)
@@ -83,7 +80,7 @@ fn webgpu_agrees_with_specification() {
         for dtype in [DType::F32, DType::F16] {
             if dtype == DType::F16 && !has_f16 {
                 report(&format!(
-                    "webgpu {}, f16: SKIPPED, the adapter has no shader-f16",
+                    "SKIPPED webgpu {}, f16: the adapter has no shader-f16",
                     info.name
                 ));
                 continue;
@@ -135,6 +132,61 @@ fn fast_cpu_is_bit_identical_for_any_batch_and_thread_count() {
     assert!(compared >= 10);
 }
 
+#[test]
+fn programs_of_one_device_run_side_by_side() {
+    let device = CpuDevice::new(2).expect("threads can be started");
+    let cases = case::all();
+    let case = cases
+        .iter()
+        .find(|c| c.name == "batch 9")
+        .expect("in the table");
+    let expected = bits(&run(&device, case, DType::F32).expect(&case.name));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    let found = run(&device, case, DType::F32).expect(&case.name);
+                    assert_eq!(bits(&found), expected);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn wrong_inputs_are_errors_that_name_the_plan() {
+    use collage::error::Classify;
+    let images = vec![case::image(9, 7, "noise", 1); 40];
+    for device in [
+        CpuDevice::reference(),
+        CpuDevice::new(2).expect("threads can be started"),
+    ] {
+        for case in case::all() {
+            let mut program = device.load(case.plan(DType::F32)).expect(&case.name);
+            let wrong = match &case.input {
+                CaseInput::Tensor(data) => [
+                    Input::Images(&images),
+                    Input::Tensor(&data[1..]),
+                    Input::Tensor(&[]),
+                ],
+                CaseInput::Images(_) => [
+                    Input::Images(&images),
+                    Input::Images(&[]),
+                    Input::Tensor(&[]),
+                ],
+            };
+            for input in wrong {
+                let error = program.run(input).expect_err("a wrong input");
+                assert_eq!((error.code(), error.can_retry()), (300, false), "{error}");
+                assert!(error.to_string().contains(&case.name), "{error}");
+            }
+            program
+                .run(as_input(&case.input))
+                .expect("still works afterwards");
+        }
+    }
+}
+
 /// The case's plan at batch 1.
 fn single_image(case: &Case) -> collage::model::plan::Plan {
     let mut plan = case.plan.clone();
@@ -160,17 +212,11 @@ fn check_all(label: &str, check: impl Fn(&Case) -> Result<(), String>) {
         })
         .collect();
     report(&format!(
-        "{label}: {} of {} cases agree",
+        "ops: {label}: {} of {} cases agree",
         chosen.len() - failures.len(),
         chosen.len()
     ));
     assert!(failures.is_empty(), "{label}:\n{}", failures.join("\n"));
-}
-
-/// To the real standard error: counts and skips must show even when the test passes.
-fn report(line: &str) {
-    // A closed standard error is no reason to fail.
-    let _ = writeln!(std::io::stderr(), "ops: {line}");
 }
 
 /// The second of two runs of one program, the first on other data.

@@ -5,6 +5,8 @@
 //! without naming a size: a window of k, stride s and padding p takes H = s m pixels to floor((s m + 2p - k) / s) + 1
 //! cells, which is m for every m exactly when 1 <= k - 2p <= s.
 
+use std::collections::BTreeSet;
+
 use super::error::Fault;
 use super::layer::Network;
 use super::metadata::CollageSpec;
@@ -53,4 +55,12 @@ pub fn check(network: &Network, tile: usize, spec: &CollageSpec) -> Result<(), F
 pub fn takes(trained: &[Grid], grid: Grid) -> bool {
     let fits = |g: &Grid| grid.rows <= g.rows && grid.cols <= g.cols;
     grid.rows > 0 && grid.cols > 0 && trained.iter().any(fits)
+}
+
+/// The grids of `trained` that fit into no other of them: what a message needs to name.
+pub fn widest(trained: &[Grid]) -> Vec<Grid> {
+    let distinct: BTreeSet<Grid> = trained.iter().copied().collect();
+    let inside = |a: &Grid, b: &Grid| a != b && takes(&[*b], *a);
+    let is_widest = |g: &&Grid| !distinct.iter().any(|other| inside(g, other));
+    distinct.iter().filter(is_widest).copied().collect()
 }

@@ -3,6 +3,7 @@
 use half::f16;
 
 use super::arena::{self, Block};
+use super::collage;
 use super::error::{Fault, ModelError};
 use super::layer::{Node, NodeOp};
 use super::metadata::Kind;
@@ -125,15 +126,13 @@ fn check(model: &Model, options: &PlanOptions) -> Result<(), Fault> {
         return Err(Fault::EmptyBatch);
     }
     if !model.takes(grid) || grid.rows > GRID_LIMIT || grid.cols > GRID_LIMIT {
-        let trained = model
-            .grids()
+        let trained: Vec<String> = collage::widest(model.grids())
             .iter()
             .map(Grid::to_string)
-            .collect::<Vec<_>>()
-            .join(", ");
+            .collect();
         let takes = match model.kind() {
             Kind::Base => "1x1, being a base model".to_owned(),
-            Kind::Collage => format!("any grid that fits into one of {trained}"),
+            Kind::Collage => format!("any grid that fits into {}", trained.join(" or ")),
         };
         return Err(Fault::GridNotTaken { grid, takes });
     }

@@ -386,7 +386,7 @@ pub enum Fault {
 
     // What was asked of a plan.
     /// An empty batch.
-    #[error("--batch 0: expected 1 or more")]
+    #[error("batch 0: expected 1 or more")]
     EmptyBatch,
     /// More or fewer results than there are classes.
     #[error("--top {k}: expected 1 to {classes}, the number of classes")]

@@ -29,6 +29,9 @@ pub const METADATA_LIMIT: usize = 16 << 20;
 /// Longest side of an image after resizing, and so of a tile.
 pub const SIDE_LIMIT: usize = 8192;
 
+/// Most grids that a file may list: all up to 32x32.
+pub const GRIDS_LIMIT: usize = 1024;
+
 /// What a model classifies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -296,11 +299,13 @@ impl Metadata {
             (None, Kind::Base) => Ok(()),
             (Some(spec), Kind::Collage) => {
                 expect("collage.stride", spec.stride, "1 or more", spec.stride > 0)?;
+                let (n, path) = (spec.grids.len(), "collage.grids");
+                let found = format!("a list of {n}");
                 expect(
-                    "collage.grids",
-                    "an empty list",
-                    "one grid at least",
-                    !spec.grids.is_empty(),
+                    path,
+                    found,
+                    "1 to 1024 grids",
+                    (1..=GRIDS_LIMIT).contains(&n),
                 )
             }
         }

@@ -5,9 +5,9 @@
 //! | file | from | to |
 //! |---|---|---|
 //! | [`mmap`] | a path | its bytes, for the time of loading |
-//! | [`file`](mod@file) | bytes | [`Container`](file::Container): tensors whose ranges, types and shapes agree |
+//! | [`file`](mod@file) | bytes | [`Container`]: tensors whose ranges, types and shapes agree |
 //! | [`metadata`] | the container's JSON | [`Metadata`]: what the file says of itself, checked |
-//! | [`resnet`], [`layer`] | a family's numbers, or a list | layers, then a [`Network`](layer::Network) with names resolved |
+//! | [`resnet`], [`layer`] | a family's numbers, or a list | layers, then a [`Network`] with names resolved |
 //! | [`weights`] | container and layers | parameters: finite, batch normalisation folded, channels last |
 //! | [`collage`] | network and tile | the proof that cells keep to their tiles, for every grid |
 //! | [`compile`] | a [`Model`], a batch, a grid | a [`Plan`](plan::Plan): fused steps over one arena ([`arena`]) |

@@ -3,8 +3,7 @@
 
 #![allow(dead_code)] // Each test program uses a part of it.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use collage::backend::Device;
@@ -13,6 +12,10 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 
 pub mod hash;
+#[path = "../skip/mod.rs"]
+mod skip;
+
+pub use skip::{report, shared, skip};
 
 /// One golden file: its tensors, and its JSON.
 pub struct Golden {
@@ -56,38 +59,6 @@ impl Golden {
 /// Of the package.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// The folder with other people's weights, CIFAR-10 and photographs: `COLLAGE_SHARED_DATA`, or ../shared/data.
-/// Where it lacks `part`, `claim` is printed as skipped; in CI that is a failure.
-pub fn shared(part: &str, claim: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("COLLAGE_SHARED_DATA")
-        .map_or_else(|| root().join("../shared/data"), PathBuf::from);
-    let path = folder.join(part);
-    if path.exists() {
-        return Some(path);
-    }
-    skip(
-        claim,
-        &format!(
-            "{} is not there (COLLAGE_SHARED_DATA says where it is)",
-            path.display()
-        ),
-    );
-    None
-}
-
-/// To the real standard error: counts and skips must show even when the test passes.
-pub fn report(line: &str) {
-    // A closed standard error is no reason to fail.
-    let _ = writeln!(std::io::stderr(), "{line}");
-}
-
-/// Prints a skip; in CI a skip is a failure.
-pub fn skip(claim: &str, reason: &str) {
-    report(&format!("SKIPPED {claim}: {reason}"));
-    let ci = std::env::var("CI").is_ok_and(|v| v == "true");
-    assert!(!ci, "in CI nothing may be skipped: {claim}: {reason}");
 }
 
 /// The CPU's fast path on every core.

@@ -5,11 +5,11 @@
 pub mod lies;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
+use collage::model::compile::PlanOptions;
 use collage::model::file::Stored;
 use collage::model::metadata::{Architecture, CollageSpec, FORMAT, Fields, LayerList, NamedFamily};
-use collage::model::plan::{Filter, Grid, Preprocessing};
+use collage::model::plan::{ARENA_ALIGN, Filter, Grid, Plan, Preprocessing, Step};
 use collage::model::resnet::{Block, HeadName, Named, ResNet, ShortcutKind, Stage, Stem};
 use collage::model::{Kind, Metadata, Model, weights};
 
@@ -152,21 +152,52 @@ pub fn named_model(family: Named, classes: usize) -> Model {
     Model::from_bytes_with_arch("named.safetensors", &bytes, family.name()).expect("a model")
 }
 
-/// A file of the optional shared data. Where it is absent, says so, unless COLLAGE_SHARED_DATA promises it.
-pub fn shared(file: &str) -> Option<PathBuf> {
-    let promised = std::env::var_os("COLLAGE_SHARED_DATA");
-    let root = promised
-        .clone()
-        .map_or_else(|| PathBuf::from("../shared/data"), PathBuf::from);
-    let path = root.join(file);
-    if path.is_file() {
-        return Some(path);
-    }
-    assert!(
-        promised.is_none(),
-        "{} is missing, though COLLAGE_SHARED_DATA is set",
-        path.display()
-    );
-    println!("skipped: {} is absent", path.display());
-    None
+/// A plan, checked.
+pub fn compile(model: &Model, options: PlanOptions) -> Plan {
+    let plan = Plan::compile(model, &options).unwrap();
+    plan.check().unwrap();
+    plan
+}
+
+/// The most elements that are alive at one step, counted from the plan alone: a value is alive from the step that
+/// writes it to the last that reads it, and a value in its shortcut's place does not count beside it.
+pub fn most_alive(plan: &Plan) -> usize {
+    let len = |v: usize| plan.values[v].len().next_multiple_of(ARENA_ALIGN);
+    let written = |v: usize| {
+        plan.steps
+            .iter()
+            .position(|s| s.writes().is_some_and(|w| w.0 == v))
+            .unwrap_or(0)
+    };
+    let last_read = |v: usize| {
+        plan.steps
+            .iter()
+            .rposition(|s| s.reads().any(|r| r.0 == v))
+            .unwrap_or(usize::MAX)
+    };
+    let spans: Vec<_> = (0..plan.values.len())
+        .map(|v| (written(v), last_read(v), len(v)))
+        .collect();
+    let at_step = |(at, step): (usize, &Step)| {
+        let alive: usize = spans
+            .iter()
+            .filter(|s| s.0 <= at && at <= s.1)
+            .map(|s| s.2)
+            .sum();
+        let shared = step.writes().is_some_and(|out| {
+            step.reads()
+                .any(|r| plan.values[r.0] == plan.values[out.0] && spans[r.0].1 == at)
+        });
+        alive
+            - if shared {
+                spans[step.writes().unwrap().0].2
+            } else {
+                0
+            }
+    };
+    plan.steps.iter().enumerate().map(at_step).max().unwrap()
+}
+
+pub fn grid(rows: usize, cols: usize) -> Grid {
+    Grid { rows, cols }
 }

@@ -9,23 +9,17 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rayon::ThreadPool;
-use rayon::prelude::*;
 
-use super::encode::normalise;
-use super::simd::{Conv, Geometry, Kernels, Lines, Packed, Place, Residual, Workers, resize};
-use super::{check_input, max_pool2d, result, round, uncroppable};
-use crate::backend::resample::Resample;
-use crate::backend::{BackendError, Input, Output, Program};
-use crate::image::Image;
+use super::encoder::Encoder;
+use super::max_pool2d::window;
+use super::simd::{Conv, Geometry, Kernels, Lines, Packed, Place, Residual, Workers};
+use super::{check_input, out_of_memory, result, round, uncroppable};
+use crate::backend::{BackendError, DeviceInfo, Input, Output, Program};
 use crate::model::check::PlanError;
 use crate::model::plan::{
-    Activation, AvgPool2d, Conv2d, Encode, Linear, MaxPool2d, Plan, Preprocessing, Step, TensorId,
-    Value, ValueId, Weights,
+    Activation, AvgPool2d, Conv2d, Linear, MaxPool2d, Plan, Step, TensorId, Value, ValueId, Weights,
 };
 use crate::tensor::DType;
-
-/// Image sizes whose resampling tables a program remembers.
-const REMEMBERED_SIZES: usize = 64;
 
 /// Packed weights of every network on a device, shared by the programs of all its batch sizes.
 #[derive(Default)]
@@ -92,6 +86,7 @@ impl Fast {
     /// From a checked plan.
     pub fn new(
         plan: Arc<Plan>,
+        info: &DeviceInfo,
         store: &Store,
         kernels: Kernels,
         pool: Option<Arc<ThreadPool>>,
@@ -126,7 +121,8 @@ impl Fast {
             }
         };
         let scratch_len = steps.iter().map(scratch).max().unwrap_or(0);
-        let arena = Lines::zeroed(plan.arena_len);
+        let arena = Lines::try_zeroed(plan.arena_len)
+            .ok_or_else(|| out_of_memory(info, &plan, info.memory_bytes.unwrap_or(0)))?;
         Ok(Self {
             plan,
             steps,
@@ -155,9 +151,8 @@ impl Program for Fast {
             for (i, (ready, step)) in steps.iter_mut().zip(&plan.steps).enumerate() {
                 run_step(plan, i, ready, input, arena, workers)?;
                 if let (DType::F16, Some(id)) = (plan.dtype, step.writes()) {
-                    arena[range(plan, id)]
-                        .par_chunks_mut(1 << 14)
-                        .for_each(|part| round(part, DType::F16));
+                    let output = &mut arena[range(plan, id)];
+                    workers.for_each_chunk(output, 1 << 14, |_, part| round(part, DType::F16));
                 }
             }
             let arena = &*arena;
@@ -180,17 +175,17 @@ fn run_step(
         (Ready::Encode(encoder), Input::Images(images)) => {
             let canvases = &mut arena[range(plan, encoder.encode.output)];
             encoder
-                .run(images, canvases)
+                .run(images, canvases, workers)
                 .ok_or_else(|| uncroppable(plan))?;
         }
         (Ready::Conv(conv), _) => conv.run(arena, workers),
         (Ready::MaxPool2d(p), _) => {
             let (from, to) = two(plan, arena, p.input, p.output).ok_or_else(broken)?;
-            max_pool(p, from, value(p.input), to, value(p.output));
+            max_pool(p, from, value(p.input), to, value(p.output), workers);
         }
         (Ready::AvgPool2d(p), _) => {
             let (from, to) = two(plan, arena, p.input, p.output).ok_or_else(broken)?;
-            avg_pool(p, from, value(p.input), to, value(p.output));
+            avg_pool(p, from, value(p.input), to, value(p.output), workers);
         }
         (Ready::TopK, _) | (Ready::Encode(_), Input::Tensor(_)) => {}
     }
@@ -275,42 +270,48 @@ fn linear_geometry(plan: &Plan, l: &Linear) -> Geometry {
     }
 }
 
-fn max_pool(p: &MaxPool2d, input: &[f32], from: Value, output: &mut [f32], to: Value) {
+fn max_pool(
+    p: &MaxPool2d,
+    input: &[f32],
+    from: Value,
+    output: &mut [f32],
+    to: Value,
+    workers: &Workers,
+) {
     let ([_, height, width, channels], [_, out_height, out_width, _]) = (from.shape, to.shape);
-    output
-        .par_chunks_mut(out_width * channels)
-        .enumerate()
-        .for_each(|(row, out)| {
-            let (n, oy) = (row / out_height, row % out_height);
-            out.fill(f32::NEG_INFINITY);
-            for iy in max_pool2d::window(oy, p, height) {
-                let line = &input[(n * height + iy) * width * channels..][..width * channels];
-                for (ox, out) in out.chunks_exact_mut(channels).enumerate() {
-                    for ix in max_pool2d::window(ox, p, width) {
-                        for (o, &x) in out.iter_mut().zip(&line[ix * channels..][..channels]) {
-                            *o = if x > *o { x } else { *o };
-                        }
+    workers.for_each_chunk(output, out_width * channels, |row, out| {
+        let (n, oy) = (row / out_height, row % out_height);
+        out.fill(f32::NEG_INFINITY);
+        for iy in window(oy, p, height) {
+            let line = &input[(n * height + iy) * width * channels..][..width * channels];
+            for (ox, out) in out.chunks_exact_mut(channels).enumerate() {
+                for ix in window(ox, p, width) {
+                    for (o, &x) in out.iter_mut().zip(&line[ix * channels..][..channels]) {
+                        *o = if x > *o { x } else { *o };
                     }
                 }
             }
-        });
+        }
+    });
 }
 
 /// In the specification's order and precision.
-fn avg_pool(p: &AvgPool2d, input: &[f32], from: Value, output: &mut [f32], to: Value) {
+fn avg_pool(
+    p: &AvgPool2d,
+    input: &[f32],
+    from: Value,
+    output: &mut [f32],
+    to: Value,
+    workers: &Workers,
+) {
     let ([_, height, width, channels], [_, out_height, out_width, _]) = (from.shape, to.shape);
     let [kernel_height, kernel_width] = p.kernel;
     let area = (kernel_height * kernel_width) as f64;
-    output.par_chunks_mut(channels).enumerate().for_each_init(
-        Vec::new,
-        |sums: &mut Vec<f64>, (pixel, out)| {
-            let (ox, oy, n) = (
-                pixel % out_width,
-                pixel / out_width % out_height,
-                pixel / out_width / out_height,
-            );
-            sums.clear();
-            sums.resize(channels, 0.0);
+    workers.for_each_chunk(output, out_width * channels, |row, out| {
+        let (n, oy) = (row / out_height, row % out_height);
+        let mut sums = vec![0.0; channels];
+        for (ox, out) in out.chunks_exact_mut(channels).enumerate() {
+            sums.fill(0.0);
             for iy in oy * kernel_height..(oy + 1) * kernel_height {
                 let start = ((n * height + iy) * width + ox * kernel_width) * channels;
                 for pixel in input[start..][..kernel_width * channels].chunks_exact(channels) {
@@ -319,96 +320,9 @@ fn avg_pool(p: &AvgPool2d, input: &[f32], from: Value, output: &mut [f32], to: V
                     }
                 }
             }
-            for (out, &sum) in out.iter_mut().zip(sums.iter()) {
+            for (out, &sum) in out.iter_mut().zip(&sums) {
                 *out = (sum / area) as f32;
             }
-        },
-    );
-}
-
-/// `encode` with what it keeps between runs.
-struct Encoder {
-    encode: Encode,
-    /// Normalised values of each byte, by channel.
-    normalised: [[f32; 256]; 3],
-    /// One for each image of a full run.
-    tiles: Vec<TileBuffer>,
-    tables: HashMap<(usize, usize), Arc<Resample>>,
-}
-
-/// One image's resized pixels, (size, size, 3), and the memory to make them.
-#[derive(Default)]
-struct TileBuffer {
-    pixels: Vec<u8>,
-    scratch: resize::Scratch,
-}
-
-impl Encoder {
-    fn new(encode: Encode, capacity: usize) -> Self {
-        let p = encode.preprocessing;
-        let normalised =
-            [0, 1, 2].map(|c| std::array::from_fn(|byte| normalise(&p, c, byte as u8)));
-        let bytes = p.size * p.size * 3;
-        let tile = || TileBuffer {
-            pixels: vec![0; bytes],
-            ..TileBuffer::default()
-        };
-        let tiles = (0..capacity).map(|_| tile()).collect();
-        Self {
-            encode,
-            normalised,
-            tiles,
-            tables: HashMap::new(),
         }
-    }
-
-    /// `None` when an image cannot be cropped.
-    fn run(&mut self, images: &[Image], canvases: &mut [f32]) -> Option<()> {
-        let Preprocessing { size, .. } = self.encode.preprocessing;
-        let tables = images
-            .iter()
-            .map(|image| self.table(image))
-            .collect::<Option<Vec<_>>>()?;
-        self.tiles
-            .par_iter_mut()
-            .zip(images)
-            .zip(tables)
-            .for_each(|((tile, image), table)| {
-                resize::resize(image, &table, &mut tile.scratch, &mut tile.pixels);
-            });
-        let (grid, line) = (self.encode.grid, size * 3);
-        canvases
-            .par_chunks_mut(line * grid.cols)
-            .enumerate()
-            .for_each(|(row, out)| {
-                let (canvas, y) = (row / (grid.rows * size), row % (grid.rows * size));
-                for (col, out) in out.chunks_exact_mut(line).enumerate() {
-                    let i = canvas * grid.tiles() + y / size * grid.cols + col;
-                    if i >= images.len() {
-                        out.fill(0.0);
-                        continue;
-                    }
-                    let bytes = &self.tiles[i].pixels[y % size * line..][..line];
-                    for (out, bytes) in out.chunks_exact_mut(3).zip(bytes.chunks_exact(3)) {
-                        for c in 0..3 {
-                            out[c] = self.normalised[c][usize::from(bytes[c])];
-                        }
-                    }
-                }
-            });
-        Some(())
-    }
-
-    fn table(&mut self, image: &Image) -> Option<Arc<Resample>> {
-        let key = (image.width(), image.height());
-        if let Some(table) = self.tables.get(&key) {
-            return Some(table.clone());
-        }
-        let table = Arc::new(Resample::new(key.0, key.1, &self.encode.preprocessing)?);
-        if self.tables.len() >= REMEMBERED_SIZES {
-            self.tables.clear();
-        }
-        self.tables.insert(key, table.clone());
-        Some(table)
-    }
+    });
 }

@@ -21,6 +21,7 @@ use crate::tensor::DType;
 mod avg_pool2d;
 mod conv2d;
 mod encode;
+mod encoder;
 mod fast;
 mod linear;
 mod max_pool2d;
@@ -109,7 +110,7 @@ impl CpuDevice {
             index: 0,
             name: processor_name(),
             driver: String::new(),
-            memory_bytes: None,
+            memory_bytes: memory_bytes(),
             features: vec![
                 Kernels::detect().name.into(),
                 format!("{} cores", available_cores()),
@@ -133,6 +134,14 @@ fn available_cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// All of the machine's memory, where the kernel reports it in a file.
+fn memory_bytes() -> Option<u64> {
+    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let total = info.lines().find_map(|l| l.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = total.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
 /// As the kernel reports it where that is a file, else the architecture.
 fn processor_name() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -152,10 +161,32 @@ impl Device for CpuDevice {
 
     fn load(&self, plan: Arc<Plan>) -> Result<Box<dyn Program>, BackendError> {
         check(&plan)?;
+        // A file can ask for any arena, and the system may promise memory that it does not have.
+        let needed = (plan.arena_len as u64).saturating_mul(size_of::<f32>() as u64);
+        let allowed = self.info.memory_bytes.unwrap_or(u64::MAX);
+        if needed > allowed {
+            return Err(out_of_memory(&self.info, &plan, allowed));
+        }
         Ok(match &self.fast {
-            Some(f) => Box::new(fast::Fast::new(plan, &f.store, f.kernels, f.pool.clone())?),
+            Some(f) => Box::new(fast::Fast::new(
+                plan,
+                &self.info,
+                &f.store,
+                f.kernels,
+                f.pool.clone(),
+            )?),
             None => Box::new(Reference::new(plan)),
         })
+    }
+}
+
+/// The arena of `plan` cannot be had.
+fn out_of_memory(info: &DeviceInfo, plan: &Plan, allowed: u64) -> BackendError {
+    BackendError::OutOfMemory {
+        device: info.name.clone(),
+        plan: plan.name.clone(),
+        needed: (plan.arena_len as u64).saturating_mul(size_of::<f32>() as u64),
+        allowed,
     }
 }
 

@@ -28,7 +28,52 @@ pub struct Conv2dArgs {
     pub res_offset: u32,
     /// Output channels as padded in the packed weights and the bias.
     pub out_pad: u32,
-    pub pad: [u32; 2],
+    /// `stride` and `padding` are along the height, these along the width.
+    pub stride_w: u32,
+    pub padding_w: u32,
+}
+
+/// shaders/conv2d_unfold.wgsl
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct UnfoldArgs {
+    /// Of all images.
+    pub rows: u32,
+    pub w: u32,
+    pub c: u32,
+    pub out_w: u32,
+    pub kernel_w: u32,
+    pub stride: u32,
+    pub padding: u32,
+    /// Vectors of four unfolded channels.
+    pub c4: u32,
+}
+
+/// shaders/conv2d_winograd.wgsl
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct WinogradArgs {
+    pub n: u32,
+    pub h: u32,
+    pub w: u32,
+    /// Vectors of four input channels.
+    pub c4: u32,
+    pub out_h: u32,
+    pub out_w: u32,
+    /// Vectors of four output channels.
+    pub o4: u32,
+    pub padding: u32,
+    /// Rows of tiles of one image.
+    pub tiles_h: u32,
+    /// Tiles of one row.
+    pub tiles_w: u32,
+    /// First tile of this part.
+    pub first: u32,
+    /// Tiles of this part.
+    pub tiles: u32,
+    /// To a multiple of 4.
+    pub tiles_pad: u32,
+    pub pad: [u32; 3],
 }
 
 /// shaders/max_pool2d.wgsl
@@ -121,6 +166,12 @@ mod tests {
         assert_eq!(offset_of!(Conv2dArgs, kernel_w), 32);
         assert_eq!(offset_of!(Conv2dArgs, res_h), 48);
         assert_eq!(offset_of!(Conv2dArgs, out_pad), 68);
+        assert_eq!(offset_of!(Conv2dArgs, padding_w), 76);
+        assert_eq!(size_of::<UnfoldArgs>(), 32);
+        assert_eq!(offset_of!(UnfoldArgs, c4), 28);
+        assert_eq!(size_of::<WinogradArgs>(), 64);
+        assert_eq!(offset_of!(WinogradArgs, tiles_h), 32);
+        assert_eq!(offset_of!(WinogradArgs, tiles_pad), 48);
         assert_eq!(size_of::<MaxPool2dArgs>(), 48);
         assert_eq!(offset_of!(MaxPool2dArgs, padding), 32);
         assert_eq!(size_of::<AvgPool2dArgs>(), 32);

@@ -4,7 +4,7 @@
 //! uploads its input, submits one command buffer and waits for the few bytes that it asked for. Pipelines and weights
 //! are shared by the programs of a device; programs on several threads run at the same time.
 //!
-//! `device` is an open adapter; `program` a plan on it; `conv2d` chooses among the convolutions; `encode` is the part
+//! `device` is an open adapter; `program` a plan on it, put together by `builder`; `conv2d` chooses among the convolutions; `encode` is the part
 //! whose size differs from run to run; `pack` orders weights, `args` mirrors the shaders' arguments, `shaders` holds
 //! the sources, and `raw` is where the only unsafe call is.
 
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use crate::backend::{BackendError, BackendKind, Device, DeviceInfo};
 
 mod args;
+mod builder;
 mod conv2d;
 mod device;
 mod encode;

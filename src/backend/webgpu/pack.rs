@@ -11,6 +11,10 @@ pub enum Packing {
     Tiled,
     /// (O, KH, KW, I) to blocks of 16 output channels: (O / 16, KH, KW, I / 4, 16, 4).
     Broadcast,
+    /// As `Broadcast`, of (O, KH, 1, KW * I).
+    Unfolded,
+    /// (O, 3, 3, I) transformed to (O / 32, 16, I / 4, 32, 4), in f32 whatever the dtype.
+    Winograd,
     /// (O, I) to (I / 4, O, 4).
     Linear,
     /// (O), in f32 whatever the dtype, padded to 64.
@@ -21,8 +25,8 @@ pub enum Packing {
 pub fn padded_channels(packing: Packing, channels: usize) -> usize {
     match packing {
         Packing::Tiled | Packing::Bias => channels.next_multiple_of(64),
-        Packing::Broadcast => channels.next_multiple_of(16),
-        Packing::Linear => channels,
+        Packing::Broadcast | Packing::Unfolded => channels.next_multiple_of(16),
+        Packing::Winograd | Packing::Linear => channels,
     }
 }
 
@@ -33,10 +37,14 @@ pub fn pack(tensor: &Tensor, packing: Packing, dtype: DType) -> Vec<u8> {
     let packed = match (packing, shape) {
         (Packing::Tiled, &[o, kh, kw, i]) => tiled(data, o, kh * kw, i),
         (Packing::Broadcast, &[o, kh, kw, i]) => broadcast(data, o, kh * kw, i),
+        (Packing::Unfolded, &[o, kh, kw, i]) => broadcast(data, o, kh, kw * i),
+        (Packing::Winograd, &[_, 3, 3, i]) => {
+            return bytemuck::cast_slice(&winograd(&rounded(data, dtype), i)).to_vec();
+        }
         (Packing::Linear, &[o, i]) => linear(data, o, i),
         (Packing::Bias, &[o]) => {
             let mut packed = vec![0.0; padded_channels(Packing::Bias, o)];
-            packed[..o].copy_from_slice(data);
+            packed[..o].copy_from_slice(&rounded(data, dtype));
             // A bias counts as a weight: it is rounded as one, though it is read as f32.
             if dtype == DType::F16 {
                 packed
@@ -61,6 +69,37 @@ pub fn bytes(data: &[f32], dtype: DType) -> Vec<u8> {
             bytemuck::cast_slice(&halves).to_vec()
         }
     }
+}
+
+/// As the dtype would store them, though they stay f32.
+fn rounded(data: &[f32], dtype: DType) -> Vec<f32> {
+    match dtype {
+        DType::F32 => data.to_vec(),
+        DType::F16 => data.iter().map(|&v| f16::from_f32(v).to_f32()).collect(),
+    }
+}
+
+/// G w G' of each channel pair, in f64 so that the transform itself rounds once.
+fn winograd(data: &[f32], i: usize) -> Vec<f32> {
+    let rows = |g: [f64; 3]| {
+        let [a, b, c] = g;
+        [a, (a + b + c) / 2.0, (a - b + c) / 2.0, c]
+    };
+    let vectors = i / 4;
+    let mut packed = vec![0.0; data.len() / 9 * 16];
+    for (k, filter) in data.chunks_exact(9 * i.max(1)).enumerate() {
+        for j in 0..i {
+            let tap = |u: usize, v: usize| f64::from(filter[(u * 3 + v) * i + j]);
+            let columns = [0, 1, 2].map(|v| rows([tap(0, v), tap(1, v), tap(2, v)]));
+            for u in 0..4 {
+                for (v, value) in rows(columns.map(|c| c[u])).into_iter().enumerate() {
+                    let vector = ((k / 32 * 16 + u * 4 + v) * vectors + j / 4) * 32 + k % 32;
+                    packed[vector * 4 + j % 4] = value as f32;
+                }
+            }
+        }
+    }
+    packed
 }
 
 fn tiled(data: &[f32], o: usize, taps: usize, i: usize) -> Vec<f32> {

@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use half::f16;
 
-use super::args::{AvgPool2dArgs, LinearArgs, MaxPool2dArgs, TopKArgs, TopKEntry};
-use super::conv2d::{self, ResidualSource};
-use super::device::{Pipeline, Shared};
+use super::args::TopKEntry;
+use super::builder::{Builder, Launch, arena_bytes, output_of, range, rows, value_bytes};
+use super::device::Shared;
 use super::encode::EncodeStage;
-use super::pack::{self, Packing};
-use super::shaders;
+use super::pack;
 use crate::backend::{BackendError, Input, Output, Program, Scored};
 use crate::image::Image;
-use crate::model::plan::{Conv2d, Linear, Plan, Step, TopK, Value, ValueId};
+use crate::model::plan::{Plan, Step, Value};
 use crate::tensor::DType;
 
 /// A plan ready to run.
@@ -27,13 +26,6 @@ pub(super) struct WebGpuProgram {
     /// What a run gives back: a buffer and the bytes of it that matter.
     result: (wgpu::Buffer, u64, u64),
     download: wgpu::Buffer,
-}
-
-/// One dispatch.
-struct Launch {
-    pipeline: Arc<Pipeline>,
-    bound: wgpu::BindGroup,
-    groups: [u32; 3],
 }
 
 impl WebGpuProgram {
@@ -50,7 +42,17 @@ impl WebGpuProgram {
             }
         }
         let mut program = device.guarded("load", &plan.name, bytes, || {
-            Builder::new(&device, &plan, bytes).build()
+            let built = Builder::new(&device, &plan).build()?;
+            let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+            Ok(Self {
+                download: device.buffer("download", built.result.2, usage),
+                device: device.clone(),
+                plan: plan.clone(),
+                arena: built.arena,
+                encode: built.encode,
+                launches: built.launches,
+                result: built.result,
+            })
         })?;
         program.warm_up()?;
         Ok(program)
@@ -213,297 +215,5 @@ impl Program for WebGpuProgram {
             self.download.unmap();
             output
         })
-    }
-}
-
-/// The value that a plan without top_k gives back.
-fn output_of(plan: &Plan) -> Option<Value> {
-    let id = match plan.steps.last()? {
-        Step::Encode(s) => s.output,
-        Step::Conv2d(s) => s.output,
-        Step::MaxPool2d(s) => s.output,
-        Step::AvgPool2d(s) => s.output,
-        Step::Linear(s) => s.output,
-        Step::TopK(_) => return None,
-    };
-    Some(plan.values[id.0])
-}
-
-/// The product of all axes but the last.
-fn rows(value: &Value) -> usize {
-    value.shape[..3].iter().product()
-}
-
-/// Bytes of a value's binding: whole vectors of four, which cannot reach the next value, since each begins at a
-/// multiple of [`ARENA_ALIGN`](crate::model::plan::ARENA_ALIGN).
-fn value_bytes(plan: &Plan, value: &Value) -> u64 {
-    (value.len() * plan.dtype.bytes()).next_multiple_of(16) as u64
-}
-
-fn arena_bytes(plan: &Plan) -> u64 {
-    (plan.arena_bytes() as u64).next_multiple_of(256).max(256)
-}
-
-fn range<'a>(arena: &'a wgpu::Buffer, plan: &Plan, value: &Value) -> wgpu::BufferBinding<'a> {
-    wgpu::BufferBinding {
-        buffer: arena,
-        offset: (value.offset * plan.dtype.bytes()) as u64,
-        size: wgpu::BufferSize::new(value_bytes(plan, value)),
-    }
-}
-
-/// Builds a program.
-struct Builder<'a> {
-    device: &'a Arc<Shared>,
-    plan: &'a Arc<Plan>,
-    arena: wgpu::Buffer,
-    /// Bound where a shader declares a buffer that a step does not use.
-    unused: wgpu::Buffer,
-}
-
-impl<'a> Builder<'a> {
-    fn new(device: &'a Arc<Shared>, plan: &'a Arc<Plan>, bytes: u64) -> Self {
-        use wgpu::BufferUsages as Usage;
-        let usage = Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC;
-        Self {
-            device,
-            plan,
-            arena: device.buffer("arena", bytes, usage),
-            unused: device.buffer("unused", 256, Usage::STORAGE),
-        }
-    }
-
-    fn build(self) -> Result<WebGpuProgram, BackendError> {
-        let (device, plan) = (self.device, self.plan);
-        let mut encode = None;
-        let mut launches = Vec::new();
-        let mut top = None;
-        for step in &plan.steps {
-            match step {
-                Step::Encode(e) => {
-                    let stage = EncodeStage::new(device, plan, e)?;
-                    encode = Some((stage, plan.values[e.output.0]));
-                }
-                Step::Conv2d(c) => launches.push(self.conv2d(c)?),
-                Step::MaxPool2d(p) => {
-                    let ([n, h, w, c], out) = (self.shape(p.input), self.shape(p.output));
-                    let args = MaxPool2dArgs {
-                        n: n as u32,
-                        h: h as u32,
-                        w: w as u32,
-                        c: c as u32,
-                        out_h: out[1] as u32,
-                        out_w: out[2] as u32,
-                        kernel: p.kernel as u32,
-                        stride: p.stride as u32,
-                        padding: p.padding as u32,
-                        pad: [0; 3],
-                    };
-                    let args = bytemuck::bytes_of(&args);
-                    launches.push(self.pool(&shaders::MAX_POOL2D, args, p.input, p.output)?);
-                }
-                Step::AvgPool2d(p) => {
-                    let [n, h, w, c] = self.shape(p.input);
-                    let args = AvgPool2dArgs {
-                        n: n as u32,
-                        h: h as u32,
-                        w: w as u32,
-                        c: c as u32,
-                        kernel_h: p.kernel[0] as u32,
-                        kernel_w: p.kernel[1] as u32,
-                        pad: [0; 2],
-                    };
-                    let args = bytemuck::bytes_of(&args);
-                    launches.push(self.pool(&shaders::AVG_POOL2D, args, p.input, p.output)?);
-                }
-                Step::Linear(l) => launches.push(self.linear(l)?),
-                Step::TopK(t) => {
-                    let (launch, buffer) = self.top_k(t)?;
-                    launches.push(launch);
-                    top = Some(buffer);
-                }
-            }
-        }
-        let result = match (top, output_of(plan)) {
-            (Some(buffer), _) => {
-                let size = buffer.size();
-                (buffer, 0, size)
-            }
-            (None, value) => {
-                let value = value.unwrap_or(Value {
-                    shape: [0; 4],
-                    offset: 0,
-                });
-                let from = (value.offset * plan.dtype.bytes()) as u64;
-                (self.arena.clone(), from, value_bytes(plan, &value).max(16))
-            }
-        };
-        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        let download = device.buffer("download", result.2, usage);
-        Ok(WebGpuProgram {
-            device: device.clone(),
-            plan: plan.clone(),
-            arena: self.arena,
-            encode,
-            launches,
-            result,
-            download,
-        })
-    }
-
-    fn shape(&self, id: ValueId) -> [usize; 4] {
-        self.plan.values[id.0].shape
-    }
-
-    fn value(&self, id: ValueId) -> wgpu::BindingResource<'_> {
-        wgpu::BindingResource::Buffer(range(&self.arena, self.plan, &self.plan.values[id.0]))
-    }
-
-    /// The arguments in a buffer of their own, written once.
-    fn arguments(&self, args: &[u8]) -> wgpu::Buffer {
-        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-        let buffer = self.device.buffer("args", args.len() as u64, usage);
-        self.device.queue.write_buffer(&buffer, 0, args);
-        buffer
-    }
-
-    /// `count` workgroups over one dimension and, where that has too few, another.
-    fn spread(&self, count: usize) -> Result<[u32; 2], BackendError> {
-        let most = self.device.limits.max_compute_workgroups_per_dimension as usize;
-        let (first, second) = (count.clamp(1, most), count.div_ceil(most).max(1));
-        if second > most {
-            return Err(self.too_large(count));
-        }
-        Ok([first as u32, second as u32])
-    }
-
-    fn too_large(&self, count: usize) -> BackendError {
-        BackendError::Unsupported {
-            device: self.device.info.name.clone(),
-            what: format!("plan {}: a step of {count} workgroups", self.plan.name),
-        }
-    }
-
-    fn conv2d(&self, conv: &Conv2d) -> Result<Launch, BackendError> {
-        let launch = conv2d::plan_launch(conv, self.plan, self.device.convolution)
-            .ok_or_else(|| self.too_large(usize::MAX))?;
-        let residual = match (launch.residual, conv.residual) {
-            (ResidualSource::Own, Some(r)) => self.value(r.value),
-            _ => self.unused.as_entire_binding(),
-        };
-        let weight = self.device.weight(self.plan, conv.weight, launch.packing)?;
-        let bias = self.device.weight(self.plan, conv.bias, Packing::Bias)?;
-        let args = self.arguments(bytemuck::bytes_of(&launch.args));
-        let pipeline = self
-            .device
-            .pipeline(launch.shader, self.plan.dtype, &launch.constants)?;
-        let resources = [
-            args.as_entire_binding(),
-            self.value(conv.input),
-            self.value(conv.output),
-            residual,
-            weight.as_entire_binding(),
-            bias.as_entire_binding(),
-        ];
-        let [x, z] = self.spread(launch.groups[0])?;
-        let [y, over] = self.spread(launch.groups[1])?;
-        if over > 1 {
-            return Err(self.too_large(launch.groups[1]));
-        }
-        Ok(Launch {
-            bound: self.device.bind(&pipeline, &resources),
-            pipeline,
-            groups: [x, y, z],
-        })
-    }
-
-    fn pool(
-        &self,
-        shader: &'static shaders::Shader,
-        args: &[u8],
-        input: ValueId,
-        output: ValueId,
-    ) -> Result<Launch, BackendError> {
-        let elements = self.plan.values[output.0].len();
-        let [x, y] = self.spread(elements.div_ceil(64))?;
-        let pipeline = self.device.pipeline(shader, self.plan.dtype, &[])?;
-        let args = self.arguments(args);
-        let resources = [
-            args.as_entire_binding(),
-            self.value(input),
-            self.value(output),
-        ];
-        Ok(Launch {
-            bound: self.device.bind(&pipeline, &resources),
-            pipeline,
-            groups: [x, y, 1],
-        })
-    }
-
-    fn linear(&self, l: &Linear) -> Result<Launch, BackendError> {
-        let (input, output) = (self.shape(l.input), self.shape(l.output));
-        let rows = rows(&self.plan.values[l.input.0]);
-        let args = LinearArgs {
-            rows: rows as u32,
-            c: input[3] as u32,
-            out_c: output[3] as u32,
-            c4: input[3].div_ceil(4) as u32,
-        };
-        let args = self.arguments(bytemuck::bytes_of(&args));
-        let weight = self.device.weight(self.plan, l.weight, Packing::Linear)?;
-        let bias = self.device.weight(self.plan, l.bias, Packing::Bias)?;
-        let pipeline = self
-            .device
-            .pipeline(&shaders::LINEAR, self.plan.dtype, &[])?;
-        let resources = [
-            args.as_entire_binding(),
-            self.value(l.input),
-            self.value(l.output),
-            weight.as_entire_binding(),
-            bias.as_entire_binding(),
-        ];
-        let [x, over] = self.spread(output[3].div_ceil(64))?;
-        if over > 1 {
-            return Err(self.too_large(output[3].div_ceil(64)));
-        }
-        let [y, z] = self.spread(rows.div_ceil(4))?;
-        Ok(Launch {
-            bound: self.device.bind(&pipeline, &resources),
-            pipeline,
-            groups: [x, y, z],
-        })
-    }
-
-    fn top_k(&self, t: &TopK) -> Result<(Launch, wgpu::Buffer), BackendError> {
-        let rows = rows(&self.plan.values[t.input.0]);
-        let args = TopKArgs {
-            rows: rows as u32,
-            c: self.shape(t.input)[3] as u32,
-            k: t.k as u32,
-            inverse_temperature: 1.0 / t.temperature,
-        };
-        let size = ((rows * t.k).max(1) * size_of::<TopKEntry>()) as u64;
-        if size > self.device.binding_limit() {
-            let limit = self.device.binding_limit();
-            return Err(self.device.out_of_memory(&self.plan.name, size, limit));
-        }
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
-        let buffer = self.device.buffer("top_k", size, usage);
-        let args = self.arguments(bytemuck::bytes_of(&args));
-        let pipeline = self
-            .device
-            .pipeline(&shaders::TOP_K, self.plan.dtype, &[])?;
-        let resources = [
-            args.as_entire_binding(),
-            self.value(t.input),
-            buffer.as_entire_binding(),
-        ];
-        let [x, y] = self.spread(rows)?;
-        let launch = Launch {
-            bound: self.device.bind(&pipeline, &resources),
-            pipeline,
-            groups: [x, y, 1],
-        };
-        Ok((launch, buffer))
     }
 }

@@ -8,7 +8,7 @@ pub(super) fn own_shader(device: &wgpu::Device, label: &str, source: String) -> 
         label: Some(label),
         source: wgpu::ShaderSource::Wgsl(source.into()),
     };
-    // SAFETY: the source is one of the files in shaders/, compiled into this crate. Every loop there counts up to a
+    // SAFETY: the source is one of the files in shaders/, compiled into this crate. Every loop there counts to a
     // bound taken from its arguments, every divisor is an extent that `check` proved positive, and every index lies
     // within its binding: extents come from a plan that passed `check`, ranges are bound as long as those extents
     // say, and invocations beyond the last element return or are clamped before they read or write.

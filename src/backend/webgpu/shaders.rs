@@ -31,6 +31,8 @@ const CONV2D_BROADCAST_PARTS: &[&str] = &[
     include_str!("../../../shaders/conv2d.wgsl"),
     include_str!("../../../shaders/conv2d_broadcast.wgsl"),
 ];
+const CONV2D_WINOGRAD_PARTS: &[&str] = &[include_str!("../../../shaders/conv2d_winograd.wgsl")];
+const CONV2D_WINOGRAD_BINDINGS: &[Bind] = &[Uniform, Write, Write, Write, Write, Write, Read, Read];
 const ENCODE_PARTS: &[&str] = &[include_str!("../../../shaders/encode.wgsl")];
 const ENCODE_BINDINGS: &[Bind] = &[Uniform, Read, Write, Read, Write, Read, Uniform];
 
@@ -51,6 +53,26 @@ pub static CONV2D_BROADCAST_ROWS: Shader = Shader {
     name: "conv2d_broadcast_rows",
     parts: CONV2D_BROADCAST_PARTS,
     bindings: CONV2D_BINDINGS,
+};
+pub static CONV2D_WINOGRAD_INPUT: Shader = Shader {
+    name: "conv2d_winograd_input",
+    parts: CONV2D_WINOGRAD_PARTS,
+    bindings: CONV2D_WINOGRAD_BINDINGS,
+};
+pub static CONV2D_WINOGRAD_PRODUCT: Shader = Shader {
+    name: "conv2d_winograd_product",
+    parts: CONV2D_WINOGRAD_PARTS,
+    bindings: CONV2D_WINOGRAD_BINDINGS,
+};
+pub static CONV2D_WINOGRAD_OUTPUT: Shader = Shader {
+    name: "conv2d_winograd_output",
+    parts: CONV2D_WINOGRAD_PARTS,
+    bindings: CONV2D_WINOGRAD_BINDINGS,
+};
+pub static CONV2D_UNFOLD: Shader = Shader {
+    name: "conv2d_unfold",
+    parts: &[include_str!("../../../shaders/conv2d_unfold.wgsl")],
+    bindings: &[Uniform, Write, Write],
 };
 pub static MAX_POOL2D: Shader = Shader {
     name: "max_pool2d",
@@ -106,6 +128,10 @@ mod tests {
             &CONV2D_TILED,
             &CONV2D_BROADCAST,
             &CONV2D_BROADCAST_ROWS,
+            &CONV2D_WINOGRAD_INPUT,
+            &CONV2D_WINOGRAD_PRODUCT,
+            &CONV2D_WINOGRAD_OUTPUT,
+            &CONV2D_UNFOLD,
             &MAX_POOL2D,
             &AVG_POOL2D,
             &LINEAR,

@@ -7,19 +7,16 @@
 
 use std::ops::Range;
 use std::ptr::null;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-
-use rayon::ThreadPool;
-use rayon::prelude::*;
+use std::sync::Arc;
 
 use super::kernel::{Kernels, Tile};
-use super::packed::{Lines, Packed, Panel};
+use super::packed::{Packed, Panel};
+use super::workers::{Scratch, Workers};
 
 /// Input bytes under one band: with the panel beside it, half of a common L2 cache.
 const BAND_BYTES: usize = 256 << 10;
 /// Multiplications below which a second thread costs more than it brings.
-const SERIAL: usize = 1 << 19;
+const SERIAL: usize = 1 << 20;
 /// Tasks for each thread, so that one that is held up leaves work to steal.
 const TASKS_PER_THREAD: usize = 3;
 /// At least the pixels of the largest tile, and the channels of the widest panel.
@@ -89,59 +86,27 @@ pub struct Conv {
     arena_len: usize,
 }
 
-/// The threads of a device, and what one program needs on each.
-pub struct Workers {
-    pool: Option<Arc<ThreadPool>>,
-    scratch: Vec<Mutex<Scratch>>,
-    runs: AtomicU64,
-}
-
-/// One thread's own memory.
-struct Scratch {
-    /// Input rows with their padding.
-    padded: Lines,
-    /// Where the input under each row of the band begins.
-    starts: Vec<usize>,
-    /// Which run and band `padded` and `starts` belong to, so that the next panels of a band need no second copy.
-    holds: (u64, usize),
-}
-
 /// The arena, seen by all tasks of a step.
 #[derive(Clone, Copy)]
 struct Arena(*mut f32);
+
+/// The input of one band.
+#[derive(Clone, Copy)]
+struct Band<'a> {
+    arena: Arena,
+    /// The arena itself, or the scratch with its padded copy.
+    source: *const f32,
+    /// From one row of the source to the next, in elements.
+    row_step: usize,
+    /// Where the input under each output row of the band begins in the source.
+    starts: &'a [usize],
+}
 
 // SAFETY: tasks of one step write disjoint outputs, and none writes what another reads: an output overlaps no input,
 // and a residual only where each task reads just the elements that it then writes itself.
 unsafe impl Send for Arena {}
 // SAFETY: as above.
 unsafe impl Sync for Arena {}
-
-impl Workers {
-    /// For programs whose convolutions need at most `scratch_len` elements; without a pool they run in the caller.
-    pub fn new(pool: Option<Arc<ThreadPool>>, scratch_len: usize) -> Self {
-        let threads = pool.as_ref().map_or(1, |p| p.current_num_threads());
-        let scratch = || {
-            Mutex::new(Scratch {
-                padded: Lines::zeroed(scratch_len),
-                starts: Vec::new(),
-                holds: (0, 0),
-            })
-        };
-        Self {
-            pool,
-            scratch: (0..threads).map(|_| scratch()).collect(),
-            runs: AtomicU64::new(0),
-        }
-    }
-
-    /// Runs all of a program's steps: what they divide among threads then needs no hand-over from outside.
-    pub fn enter<R: Send>(&self, run: impl FnOnce() -> R + Send) -> R {
-        match &self.pool {
-            Some(pool) => pool.install(run),
-            None => run(),
-        }
-    }
-}
 
 impl Conv {
     /// `None` when the numbers contradict each other or the weights.
@@ -191,20 +156,10 @@ impl Conv {
     /// Runs on an arena of the plan's length.
     pub fn run(&self, arena: &mut [f32], workers: &Workers) {
         assert!(arena.len() >= self.arena_len, "the arena is the plan's");
-        let run = workers.runs.fetch_add(1, Ordering::Relaxed) + 1;
         let arena = Arena(arena.as_mut_ptr());
-        let one = |task: &Task| {
-            let thread = rayon::current_thread_index().unwrap_or(0) % workers.scratch.len();
-            let mut scratch = workers.scratch[thread]
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            self.run_task(task, arena, &mut scratch, run);
-        };
-        if workers.pool.is_none() || self.tasks.len() == 1 {
-            self.tasks.iter().for_each(one);
-        } else {
-            self.tasks.par_iter().with_max_len(1).for_each(one);
-        }
+        workers.for_each_task(&self.tasks, |task, scratch, run| {
+            self.run_task(task, arena, scratch, run)
+        });
     }
 
     /// Whether the kernel can read the arena itself.
@@ -277,8 +232,14 @@ impl Conv {
                 self.padded_width() * channels,
             )
         };
+        let band = Band {
+            arena,
+            source,
+            row_step,
+            starts: &scratch.starts,
+        };
         for &panel in &self.panels[task.panels.clone()] {
-            self.run_panel(panel, &task.rows, arena, source, row_step, &scratch.starts);
+            self.run_panel(panel, &task.rows, band);
         }
     }
 
@@ -321,17 +282,8 @@ impl Conv {
     }
 
     /// All tiles of a band for one panel.
-    fn run_panel(
-        &self,
-        panel: Panel,
-        rows: &Range<usize>,
-        arena: Arena,
-        source: *const f32,
-        row_step: usize,
-        starts: &[usize],
-    ) {
-        let (g, [kh, kw]) = (&self.g, self.g.kernel);
-        let ([.., channels], [_, _, ow, o]) = (g.input.shape, g.output.shape);
+    fn run_panel(&self, panel: Panel, rows: &Range<usize>, band: Band<'_>) {
+        let (g, o) = (&self.g, self.g.output.shape[3]);
         let width = panel.vectors * self.kernels.lanes;
         let entries = if panel.vectors == 2 {
             self.kernels.two
@@ -342,39 +294,32 @@ impl Conv {
             .residual
             .is_none_or(|r| r.channel_offset == 0 && r.place.shape[3] == o);
         let whole = plain && panel.channel + width <= o;
-        let count = rows.len() * ow;
+        let first = rows.start * g.output.shape[2];
+        let count = rows.len() * g.output.shape[2];
         let tiles = count.div_ceil(self.kernels.pixels());
         let mut pixels = [null(); MOST_PIXELS];
         let mut residual = [null(); MOST_PIXELS];
         let mut spare = [0.0; MOST_PIXELS * MOST_CHANNELS];
-        let (mut row, mut x) = (0, 0);
         for i in 0..tiles {
             // Sizes that differ by one at most: a short last tile would waste registers.
-            let (first, end) = (i * count / tiles, (i + 1) * count / tiles);
-            let at = rows.start * ow + first;
-            for m in 0..end - first {
-                // SAFETY: `starts` points at input rows under this band, and x stays inside of them by the checks of
-                // `new`; the residual's place is inside of the arena and covers the output by the same checks.
-                unsafe {
-                    pixels[m] = source.add(starts[row] + x * g.stride * channels);
-                    if whole && let Some(r) = &g.residual {
-                        residual[m] = arena
-                            .0
-                            .add(self.shortcut_at(r, at + m) + panel.channel)
-                            .cast_const();
-                    }
-                }
-                x += 1;
-                if x == ow {
-                    (row, x) = (row + 1, 0);
+            let tile = i * count / tiles..(i + 1) * count / tiles;
+            self.find_pixels(&tile, band, &mut pixels);
+            let at = first + tile.start;
+            if whole && let Some(r) = &g.residual {
+                for (to, pixel) in residual.iter_mut().zip(at..first + tile.end) {
+                    let place = self.shortcut_at(r, pixel) + panel.channel;
+                    *to = band.arena.0.wrapping_add(place).cast_const();
                 }
             }
-            let out_at = g.output.offset + at * o + panel.channel;
-            let tile = Tile {
+            let out = band
+                .arena
+                .0
+                .wrapping_add(g.output.offset + at * o + panel.channel);
+            let operands = Tile {
                 pixels: pixels.as_ptr(),
-                rows: kh,
-                row_len: kw * channels,
-                row_step,
+                rows: g.kernel[0],
+                row_len: g.kernel[1] * g.input.shape[3],
+                row_step: band.row_step,
                 weights: self.packed.weights(panel).as_ptr(),
                 bias: self.packed.bias(panel).as_ptr(),
                 residual: if whole && g.residual.is_some() {
@@ -382,26 +327,37 @@ impl Conv {
                 } else {
                     null()
                 },
-                // SAFETY: inside of the output, whose end `run` has compared with the arena's.
-                out: if whole {
-                    unsafe { arena.0.add(out_at) }
-                } else {
-                    spare.as_mut_ptr()
-                },
+                out: if whole { out } else { spare.as_mut_ptr() },
                 out_step: if whole { o } else { width },
                 relu: whole && g.relu,
             };
-            // SAFETY: `detect` has found the instructions; pointers are as above; `spare` holds the largest tile.
-            unsafe { entries[end - first - 1](&tile) };
+            // SAFETY: `detect` has found the instructions. Pixels lie under the band, whose input rows are whole by
+            // the checks of `new`; residual and output are inside of the arena by the same checks and that of `run`;
+            // `spare` holds the largest tile.
+            unsafe { entries[tile.len() - 1](&operands) };
             if !whole {
-                for (m, sums) in spare.chunks_exact(width).take(end - first).enumerate() {
+                for (pixel, sums) in (at..first + tile.end).zip(spare.chunks_exact(width)) {
                     self.finish(
                         panel.channel,
-                        at + m,
+                        pixel,
                         &sums[..width.min(o - panel.channel)],
-                        arena,
+                        band.arena,
                     );
                 }
+            }
+        }
+    }
+
+    /// The input under each pixel of a tile: its upper left element. Pixels are numbered from the band's first.
+    fn find_pixels(&self, tile: &Range<usize>, band: Band<'_>, pixels: &mut [*const f32]) {
+        let width = self.g.output.shape[2];
+        let step = self.g.stride * self.g.input.shape[3];
+        let (mut row, mut x) = (tile.start / width, tile.start % width);
+        for pixel in &mut pixels[..tile.len()] {
+            *pixel = band.source.wrapping_add(band.starts[row] + x * step);
+            x += 1;
+            if x == width {
+                (row, x) = (row + 1, 0);
             }
         }
     }

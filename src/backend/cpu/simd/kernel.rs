@@ -9,6 +9,9 @@
 use super::vector::{Avx2, Avx512};
 use super::vector::{Portable, Vector};
 
+/// How far ahead weights are asked for, in elements.
+const PREFETCH: usize = 512;
+
 /// One call's operands. Every pointer is to f32.
 pub struct Tile {
     /// M inputs: the upper left element under the filter of each output pixel.
@@ -34,6 +37,9 @@ pub struct Tile {
 }
 
 /// A kernel for one number of pixels and vectors.
+///
+/// # Safety
+/// As [`tile`].
 pub type TileFn = unsafe fn(&Tile);
 
 /// The kernels of one instruction set.
@@ -94,6 +100,7 @@ impl Kernels {
 
 /// # Safety
 /// The processor has V's instructions, and the tile's pointers cover what its sizes say.
+#[allow(clippy::needless_range_loop)] // Constant bounds, so that the accumulators stay in registers.
 #[inline(always)]
 unsafe fn tile<V: Vector, const M: usize, const N: usize>(t: &Tile) {
     // SAFETY: `pixels` holds M pointers, each to `rows` runs of `row_len` elements `row_step` apart; `weights` holds
@@ -107,6 +114,8 @@ unsafe fn tile<V: Vector, const M: usize, const N: usize>(t: &Tile) {
             for j in start..start + t.row_len {
                 let mut w = [V::zero(); N];
                 for n in 0..N {
+                    // Far enough ahead for weights that come from the third cache or from memory.
+                    V::prefetch(weights.wrapping_add(PREFETCH + n * V::LANES));
                     w[n] = V::load(weights.add(n * V::LANES));
                 }
                 weights = weights.add(N * V::LANES);

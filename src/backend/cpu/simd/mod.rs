@@ -8,7 +8,9 @@ mod kernel;
 mod packed;
 pub mod resize;
 mod vector;
+mod workers;
 
-pub use conv::{Conv, Geometry, Place, Residual, Workers};
+pub use conv::{Conv, Geometry, Place, Residual};
 pub use kernel::Kernels;
 pub use packed::{Lines, Packed};
+pub use workers::Workers;

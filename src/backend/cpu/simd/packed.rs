@@ -15,6 +15,14 @@ impl Lines {
     pub fn zeroed(len: usize) -> Self {
         Self(vec![Line([0.0; 16]); len.div_ceil(16)])
     }
+    /// As [`Lines::zeroed`]; `None` where the system has no such memory.
+    pub fn try_zeroed(len: usize) -> Option<Self> {
+        let lines = len.div_ceil(16);
+        let mut all = Vec::new();
+        all.try_reserve_exact(lines).ok()?;
+        all.resize(lines, Line([0.0; 16]));
+        Some(Self(all))
+    }
     /// The elements.
     pub fn as_slice(&self) -> &[f32] {
         bytemuck::cast_slice(&self.0)

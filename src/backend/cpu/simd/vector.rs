@@ -39,6 +39,8 @@ pub unsafe trait Vector: Copy {
     /// # Safety
     /// See the trait.
     unsafe fn add(self, other: Self) -> Self;
+    /// Asks for the cache line there, which need not exist.
+    fn prefetch(at: *const f32);
     /// max(self, 0); 0 for NaN, as the specification has it.
     ///
     /// # Safety
@@ -59,6 +61,11 @@ macro_rules! vector {
         // vouch for their pointers.
         unsafe impl Vector for $name {
             const LANES: usize = $lanes;
+            #[inline(always)]
+            fn prefetch(at: *const f32) {
+                // SAFETY: a hint that every x86-64 has; it reads nothing.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+            }
             #[inline(always)]
             // SAFETY: see the impl.
             unsafe fn zero() -> Self {
@@ -144,6 +151,8 @@ impl Portable {
 // SAFETY: plain Rust, so that every processor has the instructions; callers vouch for their pointers.
 unsafe impl Vector for Portable {
     const LANES: usize = 8;
+    #[inline(always)]
+    fn prefetch(_: *const f32) {}
     #[inline(always)]
     // SAFETY: nothing to uphold.
     unsafe fn zero() -> Self {

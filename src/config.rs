@@ -1,0 +1,302 @@
+//! Settings of an engine: flags, then `COLLAGE_*` variables, then one TOML file, then defaults.
+//!
+//! [`Layer`] is the one list of settings. Its field names are the file's keys; with dashes they are the flags, in
+//! capitals after `COLLAGE_` the variables. A front end flattens it into its clap command, and calls
+//! [`Settings::resolve`] and [`Settings::options`].
+//!
+//! ```toml
+//! device = "cpu:2"
+//! workers = 4
+//! release = "20ms"
+//! stragglers = ["slow:0:8:0.1"]
+//! ```
+
+mod error;
+mod syntax;
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+pub use error::ConfigError;
+pub use syntax::{DurationSyntax, duration};
+
+use crate::backend::{self, BackendError, BackendKind, Device, DeviceSpec};
+use crate::engine::{Options, Policy, Straggler};
+use crate::model::plan::Grid;
+use crate::model::{Model, ModelError};
+
+/// Largest file that is read as settings: they are a few lines.
+const FILE_LIMIT: u64 = 1 << 20;
+
+/// What one source of settings says; `None` leaves it to the next.
+#[derive(Clone, Debug, Default, PartialEq, clap::Args, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[allow(rustdoc::broken_intra_doc_links)] // clap prints these docs as help: brackets are syntax, not links
+pub struct Layer {
+    /// TOML file with the settings that neither flags nor variables give
+    #[serde(skip)]
+    #[arg(long, env = "COLLAGE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Base model: classifies single images [default: the embedded digits]
+    #[arg(long, env = "COLLAGE_MODEL", value_name = "FILE")]
+    pub model: Option<PathBuf>,
+    /// Architecture of a base model whose file does not describe itself, such as resnet34
+    #[arg(long, env = "COLLAGE_ARCH", value_name = "NAME")]
+    pub arch: Option<String>,
+    /// Collage model: classifies all tiles of a canvas at once [default: that of the embedded digits]
+    #[arg(long, env = "COLLAGE_COLLAGE", value_name = "FILE")]
+    pub collage: Option<PathBuf>,
+    /// Tiles of the canvas [default: 3x3]
+    #[serde(deserialize_with = "syntax::text")]
+    #[arg(long, env = "COLLAGE_GRID", value_name = "RxC")]
+    pub grid: Option<Grid>,
+    /// Where to run: auto, cuda[:i], wgpu[:i] or cpu[:THREADS], the threads of each worker [default: auto]
+    #[serde(deserialize_with = "syntax::text")]
+    #[arg(long, env = "COLLAGE_DEVICE", value_name = "DEVICE")]
+    pub device: Option<DeviceSpec>,
+    /// Workers for base runs; their indices come first [default: 1]
+    #[arg(long, env = "COLLAGE_WORKERS", value_name = "N")]
+    pub workers: Option<usize>,
+    /// Workers for collages, with the indices after them; with 0 the base workers run the collages too [default: 1]
+    #[arg(long, env = "COLLAGE_COLLAGE_WORKERS", value_name = "N")]
+    pub collage_workers: Option<usize>,
+    /// Redundancy: none or collage [default: collage]
+    #[serde(deserialize_with = "syntax::text")]
+    #[arg(long, env = "COLLAGE_POLICY", value_name = "POLICY")]
+    pub policy: Option<Policy>,
+    /// Most accepted and unanswered requests; beyond, submissions are refused as overloaded [default: 1024]
+    #[arg(long, env = "COLLAGE_QUEUE", value_name = "N")]
+    pub queue: Option<usize>,
+    /// Most images of a base run [default: 8]
+    #[arg(long, env = "COLLAGE_MAX_BATCH", value_name = "N")]
+    pub max_batch: Option<usize>,
+    /// How long a request waits for others to share its base run [default: 0ms]
+    #[serde(deserialize_with = "syntax::text_duration")]
+    #[arg(long, env = "COLLAGE_BATCH_WAIT", value_name = "TIME", value_parser = duration)]
+    pub batch_wait: Option<Duration>,
+    /// How long a group waits for members before its collage runs with blank tiles [default: 5ms]
+    #[serde(deserialize_with = "syntax::text_duration")]
+    #[arg(long, env = "COLLAGE_GROUP_WAIT", value_name = "TIME", value_parser = duration)]
+    pub group_wait: Option<Duration>,
+    /// From this long after submission on, the collage may answer in the base's place [default: 20ms]
+    #[serde(deserialize_with = "syntax::text_duration")]
+    #[arg(long, env = "COLLAGE_RELEASE", value_name = "TIME", value_parser = duration)]
+    pub release: Option<Duration>,
+    /// A request is answered this long after submission at the latest, or fails [default: 1s]
+    #[serde(deserialize_with = "syntax::text_duration")]
+    #[arg(long, env = "COLLAGE_DEADLINE", value_name = "TIME", value_parser = duration)]
+    pub deadline: Option<Duration>,
+    /// A collage answer below this probability is not given [default: the collage file's own]
+    #[arg(long, env = "COLLAGE_MIN_CONFIDENCE", value_name = "P")]
+    pub min_confidence: Option<f32>,
+    /// Classes of an answer, best first [default: 5]
+    #[arg(long, env = "COLLAGE_TOP", value_name = "K")]
+    pub top: Option<usize>,
+    /// Make a worker slow on purpose: slow:WORKER:FACTOR[:PROB] or pause:WORKER:MS[:PROB]; repeats
+    #[serde(deserialize_with = "syntax::texts")]
+    #[arg(
+        long,
+        env = "COLLAGE_STRAGGLERS",
+        value_name = "STRAGGLER",
+        value_delimiter = ','
+    )]
+    pub stragglers: Option<Vec<Straggler>>,
+    /// Of everything that is drawn at random [default: 0]
+    #[arg(long, env = "COLLAGE_SEED", value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+impl Layer {
+    /// Every key of the file.
+    pub fn keys() -> Vec<String> {
+        let command = <Layer as clap::Args>::augment_args(clap::Command::new("keys"));
+        let ids = command.get_arguments().map(|arg| arg.get_id().to_string());
+        ids.filter(|id| id != "config").collect()
+    }
+
+    /// Reads a TOML file.
+    pub fn read(path: &Path) -> Result<Layer, ConfigError> {
+        let file = || path.display().to_string();
+        let unreadable = |source| ConfigError::Read {
+            file: file(),
+            source,
+        };
+        let bytes = fs::metadata(path).map_err(unreadable)?.len();
+        if bytes > FILE_LIMIT {
+            return Err(ConfigError::TooLarge {
+                file: file(),
+                bytes,
+                limit: FILE_LIMIT,
+            });
+        }
+        Layer::parse(&file(), &fs::read_to_string(path).map_err(unreadable)?)
+    }
+
+    /// Reads TOML; `file` is for messages.
+    pub fn parse(file: &str, toml: &str) -> Result<Layer, ConfigError> {
+        let file = || file.to_owned();
+        let table: toml::Table =
+            toml.parse()
+                .map_err(|e: toml::de::Error| ConfigError::Syntax {
+                    file: file(),
+                    reason: e.to_string(),
+                })?;
+        let keys = Layer::keys();
+        if let Some(key) = table.keys().find(|key| !keys.contains(key)) {
+            let nearest = keys
+                .iter()
+                .min_by_key(|known| syntax::distance(key, known))
+                .cloned()
+                .unwrap_or_default();
+            return Err(ConfigError::UnknownKey {
+                file: file(),
+                key: key.clone(),
+                nearest,
+            });
+        }
+        serde_path_to_error::deserialize(table).map_err(|e| ConfigError::Value {
+            file: file(),
+            key: e.path().to_string(),
+            reason: e.into_inner().message().to_owned(),
+        })
+    }
+
+    /// This layer, and the next where this one says nothing.
+    pub fn or(self, next: Layer) -> Layer {
+        Layer {
+            config: self.config.or(next.config),
+            model: self.model.or(next.model),
+            arch: self.arch.or(next.arch),
+            collage: self.collage.or(next.collage),
+            grid: self.grid.or(next.grid),
+            device: self.device.or(next.device),
+            workers: self.workers.or(next.workers),
+            collage_workers: self.collage_workers.or(next.collage_workers),
+            policy: self.policy.or(next.policy),
+            queue: self.queue.or(next.queue),
+            max_batch: self.max_batch.or(next.max_batch),
+            batch_wait: self.batch_wait.or(next.batch_wait),
+            group_wait: self.group_wait.or(next.group_wait),
+            release: self.release.or(next.release),
+            deadline: self.deadline.or(next.deadline),
+            min_confidence: self.min_confidence.or(next.min_confidence),
+            top: self.top.or(next.top),
+            stragglers: self.stragglers.or(next.stragglers),
+            seed: self.seed.or(next.seed),
+        }
+    }
+}
+
+/// All sources in one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    layer: Layer,
+}
+
+impl Settings {
+    /// `flags` as clap parsed them, variables included, over the file that they name, if they name one.
+    pub fn resolve(flags: Layer) -> Result<Settings, ConfigError> {
+        let file = flags.config.as_deref().map(Layer::read).transpose()?;
+        let layer = flags.or(file.unwrap_or_default());
+        if layer.model.is_none() {
+            let orphan = [
+                ("arch", layer.arch.is_some()),
+                ("collage", layer.collage.is_some()),
+            ];
+            if let Some((setting, _)) = orphan.into_iter().find(|&(_, given)| given) {
+                return Err(ConfigError::Missing {
+                    setting: "model",
+                    because: setting,
+                });
+            }
+        }
+        Ok(Settings { layer })
+    }
+
+    /// The settings as they were given, all sources merged.
+    pub fn layer(&self) -> &Layer {
+        &self.layer
+    }
+
+    /// Opens the models and the device. `embedded` gives the base and the collage to use where no model is named.
+    pub fn options(
+        &self,
+        embedded: impl FnOnce() -> Result<(Model, Model), ModelError>,
+    ) -> Result<Options, ConfigError> {
+        let layer = &self.layer;
+        let (base, collage) = match &layer.model {
+            None => {
+                let (base, collage) = embedded()?;
+                (base, Some(collage))
+            }
+            Some(path) => {
+                let base = match &layer.arch {
+                    Some(arch) => Model::open_with_arch(path, arch)?,
+                    None => Model::open(path)?,
+                };
+                (base, layer.collage.as_ref().map(Model::open).transpose()?)
+            }
+        };
+        // The device is opened last but named first: its threads depend on the workers that share it.
+        let workers = layer
+            .workers
+            .unwrap_or(1)
+            .saturating_add(layer.collage_workers.unwrap_or(1));
+        let devices = open_devices(layer.device.unwrap_or_default(), workers)?;
+        let default = Options::new(base, devices);
+        let options = Options {
+            collage,
+            grid: layer.grid.unwrap_or(default.grid),
+            base_workers: layer.workers.unwrap_or(default.base_workers),
+            collage_workers: layer.collage_workers.unwrap_or(default.collage_workers),
+            queue: layer.queue.unwrap_or(default.queue),
+            max_batch: layer.max_batch.unwrap_or(default.max_batch),
+            batch_wait: layer.batch_wait.unwrap_or(default.batch_wait),
+            group_wait: layer.group_wait.unwrap_or(default.group_wait),
+            release: layer.release.unwrap_or(default.release),
+            deadline: layer.deadline.unwrap_or(default.deadline),
+            min_confidence: layer.min_confidence.or(default.min_confidence),
+            top_k: layer.top.unwrap_or(default.top_k),
+            policy: layer.policy.unwrap_or(default.policy),
+            stragglers: layer.stragglers.clone().unwrap_or_default(),
+            seed: layer.seed.unwrap_or(default.seed),
+            ..default
+        };
+        if options.policy != Policy::None && options.release >= options.deadline {
+            let (release, deadline) = (options.release, options.deadline);
+            return Err(ConfigError::Release { release, deadline });
+        }
+        Ok(options)
+    }
+}
+
+/// Opens the device. A CPU's cores are divided among the workers unless their threads were given; with more than one
+/// each, every worker gets threads of its own, so that none waits for another's run.
+fn open_devices(spec: DeviceSpec, workers: usize) -> Result<Vec<Arc<dyn Device>>, BackendError> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = (cores / workers.max(1)).clamp(1, 1024);
+    let threads = match spec {
+        DeviceSpec::Cpu(threads) => threads.unwrap_or(share),
+        _ => {
+            let device = backend::open(&spec)?;
+            if device.info().backend != BackendKind::Cpu {
+                return Ok(vec![device]);
+            }
+            share // `auto` found nothing better than the CPU
+        }
+    };
+    let handles = if threads == 1 {
+        1
+    } else {
+        workers.clamp(1, cores)
+    };
+    (0..handles)
+        .map(|_| backend::open(&DeviceSpec::Cpu(Some(threads))))
+        .collect()
+}

@@ -1,0 +1,151 @@
+//! Claims about settings: what wins over what, and what is refused in which words.
+
+use super::*;
+use crate::error::Classify;
+use clap::Parser;
+
+#[derive(Parser)]
+struct Command {
+    #[command(flatten)]
+    layer: Layer,
+}
+
+fn flags(args: &[&str]) -> Layer {
+    Command::parse_from(std::iter::once(&"collage").chain(args)).layer
+}
+
+fn parse(toml: &str) -> Result<Layer, ConfigError> {
+    Layer::parse("collage.toml", toml)
+}
+
+const FULL: &str = r#"
+    model = "base.safetensors"
+    arch = "resnet20"
+    collage = "collage.safetensors"
+    grid = "2x3"
+    device = "cpu:2"
+    workers = 4
+    collage_workers = 2
+    policy = "none"
+    queue = 10
+    max_batch = 16
+    batch_wait = "250us"
+    group_wait = "1.5ms"
+    release = "20ms"
+    deadline = "2s"
+    min_confidence = 0.75
+    top = 3
+    stragglers = ["slow:0:8:0.1", "pause:1:50"]
+    seed = 7
+"#;
+
+#[test]
+fn the_file_and_the_flags_say_the_same_things() {
+    let args = "--model base.safetensors --arch resnet20 --collage collage.safetensors --grid 2x3 --device cpu:2 \
+                --workers 4 --collage-workers 2 --policy none --queue 10 --max-batch 16 --batch-wait 250us \
+                --group-wait 1.5ms --release 20ms --deadline 2s --min-confidence 0.75 --top 3 \
+                --stragglers slow:0:8:0.1 --stragglers pause:1:50 --seed 7";
+    let args: Vec<&str> = args.split_whitespace().collect();
+    assert_eq!(parse(FULL).expect("valid"), flags(&args));
+    // Every key stands in FULL, so that none is forgotten in this test.
+    let table: toml::Table = FULL.parse().expect("valid");
+    assert_eq!(table.len(), Layer::keys().len());
+}
+
+#[test]
+fn every_setting_has_the_variable_of_its_name() {
+    let command = <Layer as clap::Args>::augment_args(clap::Command::new("collage"));
+    for arg in command.get_arguments() {
+        let expected = format!("COLLAGE_{}", arg.get_id().as_str().to_uppercase());
+        assert_eq!(
+            arg.get_env().and_then(|e| e.to_str()),
+            Some(expected.as_str())
+        );
+    }
+}
+
+#[test]
+fn flags_win_over_the_file_and_the_file_over_the_defaults() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("collage.toml");
+    fs::write(&path, "queue = 10\nseed = 7\nstragglers = [\"slow:0:8\"]\n").expect("written");
+    let path = path.to_str().expect("utf-8");
+    let settings = Settings::resolve(flags(&["--config", path, "--queue", "20"])).expect("valid");
+    assert_eq!(settings.layer().queue, Some(20));
+    assert_eq!(settings.layer().seed, Some(7));
+    assert_eq!(settings.layer().stragglers.as_ref().map(Vec::len), Some(1));
+    assert_eq!(settings.layer().top, None);
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_the_nearest_known_one() {
+    let error = parse("colage_workers = 2").expect_err("unknown");
+    assert_eq!(error.code(), 503);
+    assert_eq!(
+        error.to_string(),
+        "collage.toml: no setting is called `colage_workers`; the nearest is `collage_workers`"
+    );
+    assert!(
+        parse("config = \"other.toml\"").is_err(),
+        "a file cannot name another"
+    );
+}
+
+#[test]
+fn a_wrong_value_is_named_with_its_file_and_key() {
+    let cases = [
+        ("release = \"20\"", "release", "us, ms or s"),
+        ("release = 20", "release", "expected a string"),
+        ("queue = -1", "queue", "-1"),
+        ("grid = \"3\"", "grid", "ROWSxCOLS"),
+        ("policy = \"hedge\"", "policy", "none or collage"),
+        ("device = \"tpu\"", "device", "cpu[:THREADS]"),
+        (
+            "stragglers = [\"slow:0\"]",
+            "stragglers",
+            "slow:WORKER:FACTOR",
+        ),
+    ];
+    for (toml, key, expected) in cases {
+        let error = parse(toml).expect_err(toml);
+        let message = error.to_string();
+        assert_eq!(error.code(), 504, "{message}");
+        assert!(
+            message.starts_with(&format!("collage.toml: `{key}`: ")) && message.contains(expected),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn what_is_not_toml_or_not_there_is_said_to_be_so() {
+    assert_eq!(parse("queue = ").expect_err("syntax").code(), 502);
+    let error = Layer::read(Path::new("/nowhere/collage.toml")).expect_err("missing");
+    assert!(
+        error
+            .to_string()
+            .starts_with("/nowhere/collage.toml: cannot be read"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_collage_without_its_base_is_refused() {
+    let error = Settings::resolve(flags(&["--collage", "c.safetensors"])).expect_err("no base");
+    assert_eq!(
+        error.to_string(),
+        "`collage` is given without the `model` that it belongs to"
+    );
+}
+
+#[test]
+fn times_are_read_with_their_unit_only() {
+    assert_eq!(duration("0ms"), Ok(Duration::ZERO));
+    assert_eq!(duration("250us"), Ok(Duration::from_micros(250)));
+    assert_eq!(duration("1.5 s"), Ok(Duration::from_millis(1500)));
+    for wrong in [
+        "", "5", "ms", "5m", "-1ms", "NaNs", "infs", "1e300s", "0", "5MS",
+    ] {
+        assert!(duration(wrong).is_err(), "{wrong}");
+    }
+}

@@ -1,0 +1,489 @@
+//! The scheduler's thread: it alone owns the scheduler and the payloads, so nothing here is locked.
+//!
+//! Callers and workers send [`Command`]s; the thread turns each into one event, carries out the actions that follow,
+//! and sleeps until the next command or the scheduler's next timeout.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+use hdrhistogram::Histogram;
+use tokio::sync::oneshot;
+
+use super::clock::{Clock, Wake, micros};
+use super::error::Error;
+use super::stats::{Stats, WorkerStats, histogram};
+use super::ticket::{Answer, Tile};
+use super::worker::{Order, Report};
+use crate::backend::Scored;
+use crate::image::Image;
+use crate::sched::{
+    self, Action, Event, IdMap, JobId, Kind, Micros, RequestId, Role, Scheduler, Source, WorkerId,
+};
+
+/// How long the end of the engine waits for runs that nobody needs any more.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What the scheduler's thread is told.
+#[derive(Debug)]
+pub(super) enum Command {
+    Submit(Submission),
+    Cancel(RequestId),
+    Report(usize, Report),
+    Stats(Sender<Stats>),
+    Drain,
+}
+
+/// A request on its way in.
+#[derive(Debug)]
+pub(super) struct Submission {
+    pub(super) id: RequestId,
+    pub(super) image: Image,
+    pub(super) submitted: Instant,
+    pub(super) release: Duration,
+    pub(super) deadline: Duration,
+    pub(super) reply: oneshot::Sender<Result<Answer, Error>>,
+}
+
+/// What the front and the scheduler's thread count together.
+#[derive(Debug, Default)]
+pub(super) struct Permits {
+    /// Requests accepted and not settled.
+    pub(super) pending: AtomicUsize,
+    /// Requests refused at the door.
+    pub(super) refused: AtomicUsize,
+}
+
+/// A request while it waits.
+struct Payload {
+    submission: Submission,
+    /// Why its last run failed.
+    failure: Option<Arc<str>>,
+}
+
+/// A job from its launch to its end.
+struct Launched {
+    worker: usize,
+    ids: Arc<[RequestId]>,
+}
+
+/// A worker as seen from here.
+pub(super) struct Link {
+    pub(super) role: Role,
+    pub(super) device: usize,
+    pub(super) device_name: String,
+    /// `None` once it is retired: the thread ends.
+    pub(super) orders: Option<Sender<Order>>,
+    pub(super) epoch: u64,
+    pub(super) tally: Tally,
+}
+
+/// What is counted of a worker.
+pub(super) struct Tally {
+    runs: u64,
+    images: u64,
+    busy: Duration,
+    service: Histogram<u32>,
+    injected: Duration,
+    injected_runs: u64,
+    failures: u64,
+    restarts: u64,
+    last_failure: Option<Arc<str>>,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            runs: 0,
+            images: 0,
+            busy: Duration::ZERO,
+            service: histogram(),
+            injected: Duration::ZERO,
+            injected_runs: 0,
+            failures: 0,
+            restarts: 0,
+            last_failure: None,
+        }
+    }
+}
+
+/// The thread's state.
+pub(super) struct Driver {
+    scheduler: Scheduler,
+    clock: Clock,
+    commands: Receiver<Command>,
+    permits: Arc<Permits>,
+    stop: Arc<AtomicBool>,
+    workers: Vec<Link>,
+    payloads: IdMap<RequestId, Payload>,
+    jobs: IdMap<JobId, Launched>,
+    /// Rows of ended jobs, until the scheduler forgets them.
+    results: IdMap<JobId, Vec<Vec<Scored>>>,
+    /// The last thing that went wrong with any worker.
+    last_failure: Option<Arc<str>>,
+    /// Workers whose thread has ended.
+    exited: HashSet<usize>,
+    draining: bool,
+    /// Every request is settled and the workers were told to end.
+    closing: bool,
+}
+
+impl Driver {
+    pub(super) fn new(
+        config: sched::Config,
+        workers: Vec<Link>,
+        commands: Receiver<Command>,
+        permits: Arc<Permits>,
+        stop: Arc<AtomicBool>,
+    ) -> Self {
+        Self {
+            scheduler: Scheduler::new(config),
+            clock: Clock::start(),
+            commands,
+            permits,
+            stop,
+            workers,
+            payloads: IdMap::default(),
+            jobs: IdMap::default(),
+            results: IdMap::default(),
+            last_failure: None,
+            exited: HashSet::new(),
+            draining: false,
+            closing: false,
+        }
+    }
+
+    /// The thread's whole life: until it is told to drain and every request is settled.
+    pub(super) fn run(mut self) -> (Stats, HashSet<usize>) {
+        while !(self.draining && self.scheduler.pending() == 0) {
+            let until = self.scheduler.poll_timeout();
+            match self.clock.wait(&self.commands, until) {
+                Wake::Message(command) => self.command(command),
+                Wake::Timeout => self.handle(Event::Tick),
+                Wake::Disconnected => self.command(Command::Drain),
+            }
+        }
+        self.close()
+    }
+
+    /// Lets the workers go and waits for their threads, within reason.
+    fn close(mut self) -> (Stats, HashSet<usize>) {
+        self.closing = true;
+        self.stop.store(true, Ordering::Relaxed);
+        for worker in &mut self.workers {
+            worker.orders = None;
+        }
+        let end = Instant::now() + GRACE;
+        while self.exited.len() < self.workers.len() {
+            match self.commands.recv_deadline(end) {
+                Ok(command) => self.command(command),
+                Err(_) => break, // a run that does not end; its thread ends with it
+            }
+        }
+        (self.stats(), self.exited)
+    }
+
+    fn handle(&mut self, event: Event) {
+        let now = self.clock.micros(Instant::now());
+        self.scheduler.handle(event, now);
+        while let Some(action) = self.scheduler.poll_action() {
+            match action {
+                Action::Launch {
+                    worker,
+                    job,
+                    kind,
+                    ids,
+                } => self.launch(worker, job, kind, ids),
+                Action::Settle { id, outcome } => self.settle(id, outcome),
+                Action::Forget { job } => drop(self.results.remove(&job)),
+                Action::Retire { worker } => self.retire(worker),
+            }
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Submit(submission) => self.submit(submission),
+            Command::Cancel(id) => self.handle(Event::Cancel { id }),
+            Command::Report(worker, report) => self.report(worker, report),
+            Command::Stats(reply) => {
+                let _ = reply.send(self.stats());
+            }
+            Command::Drain => {
+                self.draining = true;
+                self.handle(Event::Drain);
+            }
+        }
+    }
+
+    fn submit(&mut self, submission: Submission) {
+        let id = submission.id;
+        // From now, and not from the time it was due, which may lie before the clock's origin.
+        let now = Instant::now();
+        let age = now.saturating_duration_since(submission.submitted);
+        let [release_at, deadline_at] = [submission.release, submission.deadline]
+            .map(|limit| self.clock.micros_after(now, limit.saturating_sub(age)));
+        tracing::debug!(request = id.0, release_at, deadline_at, "submit");
+        self.payloads.insert(
+            id,
+            Payload {
+                submission,
+                failure: None,
+            },
+        );
+        self.handle(Event::Submit {
+            id,
+            release_at,
+            deadline_at,
+        });
+    }
+
+    fn launch(&mut self, worker: WorkerId, job: JobId, kind: Kind, ids: Vec<RequestId>) {
+        tracing::debug!(job = job.0, worker = worker.0, ?kind, requests = ?ids, "launch");
+        let ids: Arc<[RequestId]> = ids.into();
+        // Each id is unsettled, so its payload is here.
+        let images = ids
+            .iter()
+            .filter_map(|id| self.payloads.get(id))
+            .map(|p| p.submission.image.clone())
+            .collect();
+        self.jobs.insert(
+            job,
+            Launched {
+                worker: worker.0,
+                ids: ids.clone(),
+            },
+        );
+        let Some(link) = self.workers.get(worker.0) else {
+            return;
+        };
+        let order = Order {
+            job,
+            kind,
+            images,
+            ids,
+            epoch: link.epoch,
+        };
+        if let Some(orders) = &link.orders {
+            // If the thread is gone its farewell is already in our channel, and the job is placed again with that.
+            let _ = orders.send(order);
+        }
+    }
+
+    fn settle(&mut self, id: RequestId, outcome: Result<sched::Answer, sched::Error>) {
+        let Some(Payload {
+            submission,
+            failure,
+        }) = self.payloads.remove(&id)
+        else {
+            return;
+        };
+        let latency = Instant::now().saturating_duration_since(submission.submitted);
+        let outcome = match outcome {
+            Ok(found) => self.answer(id, found, latency),
+            Err(error) => {
+                let reason = failure.as_deref().or(self.last_failure.as_deref());
+                Err(Error::from_sched(error, submission.deadline, reason))
+            }
+        };
+        match &outcome {
+            Ok(a) => {
+                tracing::debug!(request = id.0, source = %a.source, worker = a.worker, ?latency, "answer")
+            }
+            Err(error) => tracing::debug!(request = id.0, %error, ?latency, "no answer"),
+        }
+        self.permits.pending.fetch_sub(1, Ordering::AcqRel);
+        // A caller that is gone needs no answer.
+        let _ = submission.reply.send(outcome);
+    }
+
+    fn answer(
+        &mut self,
+        id: RequestId,
+        found: sched::Answer,
+        latency: Duration,
+    ) -> Result<Answer, Error> {
+        let rows = self.results.get_mut(&found.job);
+        // An answer is given once, so its row may be moved out. Rows are there until `Forget`.
+        let top = rows
+            .and_then(|rows| rows.get_mut(found.index))
+            .map(std::mem::take)
+            .unwrap_or_default();
+        let Some(best) = top.first() else {
+            return Err(Error::Closed);
+        };
+        Ok(Answer {
+            id,
+            source: found.source,
+            confidence: best.score,
+            latency,
+            independence: found.independence,
+            worker: found.worker.0,
+            collage: (found.source == Source::Collage).then_some(Tile {
+                collage: found.job.0,
+                index: found.index,
+            }),
+            top,
+        })
+    }
+
+    fn report(&mut self, worker: usize, report: Report) {
+        let id = WorkerId(worker);
+        match report {
+            Report::Done {
+                job,
+                rows,
+                service,
+                injected,
+            } => self.done(worker, job, rows, service, injected),
+            Report::Failed { job, reason } => {
+                self.blame(worker, reason.into(), |job_id, _| job_id == job);
+                self.handle(Event::Failed { worker: id, job });
+            }
+            Report::Lost { reason } => {
+                tracing::warn!(worker, reason, "worker lost");
+                if let Some(link) = self.workers.get_mut(worker) {
+                    link.epoch += 1;
+                }
+                self.blame(worker, reason.into(), |_, launched| {
+                    launched.worker == worker
+                });
+                self.handle(Event::WorkerLost { worker: id });
+            }
+            Report::Ready => {
+                tracing::info!(worker, "worker restarted");
+                if let Some(link) = self.workers.get_mut(worker) {
+                    link.tally.restarts += 1;
+                }
+                self.handle(Event::WorkerReady { worker: id });
+            }
+            Report::Retired { reason } => {
+                tracing::warn!(worker, reason, "worker retired");
+                self.blame(worker, reason.into(), |_, launched| {
+                    launched.worker == worker
+                });
+                self.handle(Event::Retired { worker: id });
+            }
+            Report::Exited => {
+                self.exited.insert(worker);
+                if self.closing {
+                    return; // as it was told to: its state stays what it was
+                }
+                self.jobs.retain(|_, launched| launched.worker != worker);
+                self.handle(Event::Retired { worker: id });
+            }
+        }
+    }
+
+    fn done(
+        &mut self,
+        worker: usize,
+        job: JobId,
+        rows: Vec<Vec<Scored>>,
+        service: Duration,
+        injected: Duration,
+    ) {
+        // A job that was given up meanwhile has no place for results.
+        if self.jobs.remove(&job).is_none() {
+            return;
+        }
+        if let Some(Link { tally, .. }) = self.workers.get_mut(worker) {
+            tally.runs += 1;
+            tally.images += rows.len() as u64;
+            tally.busy += service;
+            // Not `saturating_record`: that clamps to what the histogram spans so far instead of growing it. Growing
+            // fails beyond u64 only.
+            let _ = tally.service.record(micros(service));
+            tally.injected += injected;
+            tally.injected_runs += u64::from(!injected.is_zero());
+        }
+        let confidences = rows
+            .iter()
+            .map(|row| row.first().map_or(0.0, |best| best.score))
+            .collect();
+        self.results.insert(job, rows);
+        self.handle(Event::Done {
+            worker: WorkerId(worker),
+            job,
+            confidences,
+        });
+    }
+
+    /// Notes why jobs failed, with their requests and their worker, and gives them up.
+    fn blame(
+        &mut self,
+        worker: usize,
+        reason: Arc<str>,
+        is_failed: impl Fn(JobId, &Launched) -> bool,
+    ) {
+        for (_, launched) in self
+            .jobs
+            .extract_if(|&id, launched| is_failed(id, launched))
+        {
+            for id in launched.ids.iter() {
+                if let Some(payload) = self.payloads.get_mut(id) {
+                    payload.failure = Some(reason.clone());
+                }
+            }
+        }
+        if let Some(Link { tally, .. }) = self.workers.get_mut(worker) {
+            tally.failures += 1;
+            tally.last_failure = Some(reason.clone());
+        }
+        self.last_failure = Some(reason);
+    }
+
+    /// The scheduler gives no more work to this worker.
+    fn retire(&mut self, worker: WorkerId) {
+        tracing::warn!(
+            worker = worker.0,
+            "worker retired: it failed too often in a row"
+        );
+        if let Some(link) = self.workers.get_mut(worker.0) {
+            link.orders = None;
+        }
+        self.jobs.retain(|_, launched| launched.worker != worker.0);
+    }
+
+    fn stats(&self) -> Stats {
+        let mut requests = self.scheduler.stats();
+        let refused = self.permits.refused.load(Ordering::Relaxed) as u64;
+        requests.submitted += refused;
+        requests.overloaded += refused;
+        let worker = |(i, link): (usize, &Link)| WorkerStats {
+            role: link.role,
+            device: link.device,
+            device_name: link.device_name.clone(),
+            state: self
+                .scheduler
+                .worker_state(WorkerId(i))
+                .unwrap_or(sched::WorkerState::Retired),
+            runs: link.tally.runs,
+            images: link.tally.images,
+            busy: link.tally.busy,
+            service_p50: quantile(&link.tally.service, 0.50),
+            service_p99: quantile(&link.tally.service, 0.99),
+            injected: link.tally.injected,
+            injected_runs: link.tally.injected_runs,
+            failures: link.tally.failures,
+            restarts: link.tally.restarts,
+            last_failure: link.tally.last_failure.as_deref().map(str::to_owned),
+        };
+        Stats {
+            requests,
+            pending: self.scheduler.pending(),
+            workers: self.workers.iter().enumerate().map(worker).collect(),
+        }
+    }
+}
+
+fn quantile(histogram: &Histogram<u32>, q: f64) -> Duration {
+    let us: Micros = if histogram.is_empty() {
+        0
+    } else {
+        histogram.value_at_quantile(q)
+    };
+    Duration::from_micros(us)
+}

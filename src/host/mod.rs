@@ -1,0 +1,374 @@
+//! The host: threads, clock and payloads around the pure scheduler.
+//!
+//! ```text
+//!  callers --submit, cancel--> [scheduler's thread: Scheduler + payloads] --orders--> [worker's thread: programs]
+//!     ^------- answers --------'            ^------------- reports -----------------------'
+//! ```
+//!
+//! One thread owns the scheduler, one thread each worker; they share nothing but channels. A caller is never blocked
+//! by a worker: submission takes a permit or is refused at once.
+
+mod clock;
+mod drive;
+mod error;
+#[cfg(feature = "nvml")]
+pub mod nvml;
+mod stats;
+mod straggler;
+mod ticket;
+mod worker;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use tokio::sync::oneshot;
+
+pub use error::Error;
+pub use stats::{Stats, WorkerStats};
+pub use straggler::{Effect, Straggler, StragglerError};
+pub use ticket::{Answer, RequestOptions, Ticket, Tile};
+pub use worker::Restart;
+
+use crate::backend::Device;
+use crate::image::Image;
+use crate::model::plan::Plan;
+use crate::sched::{self, Policy, RequestId, Role, WorkerConfig};
+use clock::micros;
+use drive::{Command, Driver, Link, Permits, Submission, Tally};
+use straggler::Injector;
+use worker::Worker;
+
+/// The plans that workers run: all end with `top_k`.
+#[derive(Clone, Debug, Default)]
+pub struct Plans {
+    /// The base model at several batch sizes. A batch runs on the smallest that holds it.
+    pub base: Vec<Arc<Plan>>,
+    /// The collage network, one canvas a run.
+    pub collage: Option<Arc<Plan>>,
+}
+
+impl Plans {
+    /// Most images of a base run.
+    pub fn max_batch(&self) -> usize {
+        self.base
+            .iter()
+            .map(|plan| plan.capacity())
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Tiles of a canvas; 0 without a collage.
+    pub fn tiles(&self) -> usize {
+        self.collage.as_ref().map_or(0, |plan| plan.capacity())
+    }
+}
+
+/// Everything that a host is made of.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// What runs.
+    pub plans: Plans,
+    /// Where; workers are dealt over them in turn. Two handles of one device count as one device.
+    pub devices: Vec<Arc<dyn Device>>,
+    /// Workers for base runs: the first indices.
+    pub base_workers: usize,
+    /// Workers for collages: the indices after them. With 0, the base workers run the collages too.
+    pub collage_workers: usize,
+    /// Which backups requests get.
+    pub policy: Policy,
+    /// Most accepted and unanswered requests.
+    pub queue: usize,
+    /// How long a request waits for others to share its base run.
+    pub batch_wait: Duration,
+    /// How long a group waits for more members.
+    pub group_wait: Duration,
+    /// After submission: from then on a collage may answer.
+    pub release: Duration,
+    /// After submission: answered by then or failed.
+    pub deadline: Duration,
+    /// A collage answer below this abstains.
+    pub min_confidence: f32,
+    /// Injected stragglers.
+    pub stragglers: Vec<Straggler>,
+    /// Of the injected stragglers.
+    pub seed: u64,
+    /// How lost workers are brought back.
+    pub restart: Restart,
+}
+
+impl Setup {
+    /// One base worker on one device, and one for the collage where there is one, with settings for runs of a few
+    /// milliseconds.
+    pub fn new(plans: Plans, device: Arc<dyn Device>) -> Self {
+        let backed = plans.collage.is_some();
+        Self {
+            plans,
+            devices: vec![device],
+            base_workers: 1,
+            collage_workers: usize::from(backed),
+            policy: if backed {
+                Policy::Collage
+            } else {
+                Policy::None
+            },
+            queue: 1024,
+            batch_wait: Duration::ZERO,
+            group_wait: Duration::from_millis(5),
+            release: Duration::from_millis(20),
+            deadline: Duration::from_secs(1),
+            min_confidence: 0.5,
+            stragglers: Vec::new(),
+            seed: 0,
+            restart: Restart::default(),
+        }
+    }
+
+    /// The workers, in order of their indices.
+    fn workers(&self) -> Result<Vec<WorkerConfig>, Error> {
+        let backed = self.policy != Policy::None;
+        let devices = self.devices.len();
+        if devices == 0 {
+            return Err(Error::option("devices", "none", "one at least"));
+        } else if self.base_workers == 0 {
+            return Err(Error::option("base_workers", "0", "1 at least"));
+        } else if self.plans.max_batch() == 0 {
+            return Err(Error::option("plans", "no base plan", "one at least"));
+        } else if backed && self.plans.tiles() == 0 {
+            return Err(Error::option(
+                "policy",
+                self.policy.to_string(),
+                "none, as there is no collage model",
+            ));
+        } else if self.queue == 0 {
+            return Err(Error::option("queue", "0", "1 at least"));
+        } else if !(0.0..=1.0).contains(&self.min_confidence) {
+            return Err(Error::option(
+                "min_confidence",
+                self.min_confidence.to_string(),
+                "a share from 0 to 1",
+            ));
+        }
+        let collage_workers = if backed { self.collage_workers } else { 0 };
+        let base = if backed && collage_workers == 0 {
+            Role::Both
+        } else {
+            Role::Base
+        };
+        let roles = std::iter::repeat_n(base, self.base_workers)
+            .chain(std::iter::repeat_n(Role::Collage, collage_workers));
+        let handles = roles.enumerate().map(|(i, role)| (i % devices, role));
+        let workers: Vec<_> = handles
+            .map(|(handle, role)| WorkerConfig {
+                role,
+                device: self.device_of(handle),
+            })
+            .collect();
+        if let Some(s) = self
+            .stragglers
+            .iter()
+            .find(|s| s.worker >= self.base_workers + self.collage_workers)
+        {
+            let expected = format!("a worker from 0 to {}", workers.len() - 1);
+            return Err(Error::option("stragglers", s.to_string(), expected));
+        }
+        Ok(workers)
+    }
+
+    /// The first handle of the same device: what fails with it.
+    fn device_of(&self, handle: usize) -> usize {
+        let name = |device: &Arc<dyn Device>| (device.info().backend, device.info().index);
+        let own = self.devices.get(handle).map(name);
+        let same = self.devices.iter().position(|d| Some(name(d)) == own);
+        same.unwrap_or(handle)
+    }
+
+    fn scheduling(&self, workers: Vec<WorkerConfig>) -> sched::Config {
+        sched::Config {
+            workers,
+            policy: self.policy,
+            tiles: self.plans.tiles(),
+            group_wait: micros(self.group_wait),
+            max_batch: self.plans.max_batch(),
+            batch_wait: micros(self.batch_wait),
+            queue: self.queue,
+            min_confidence: self.min_confidence,
+            ..sched::Config::default()
+        }
+    }
+}
+
+/// A running host. Dropping it shuts it down.
+#[derive(Debug)]
+pub struct Host {
+    commands: Sender<Command>,
+    permits: Arc<Permits>,
+    next_id: AtomicU64,
+    queue: usize,
+    release: Duration,
+    deadline: Duration,
+    /// `None` once it was joined.
+    threads: Option<Threads>,
+}
+
+#[derive(Debug)]
+struct Threads {
+    driver: JoinHandle<(Stats, HashSet<usize>)>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl Host {
+    /// Starts the threads and loads every worker's plans; fails if one cannot be loaded.
+    pub fn start(setup: Setup) -> Result<Host, Error> {
+        let workers = setup.workers()?;
+        let (commands, inbox) = unbounded();
+        let stop = Arc::new(AtomicBool::new(false));
+        let permits = Arc::new(Permits::default());
+        let (opened, openings) = unbounded();
+        let mut links = Vec::new();
+        let mut handles = Vec::new();
+        for (index, config) in workers.iter().enumerate() {
+            let (sender, orders) = unbounded();
+            let device = setup.devices[index % setup.devices.len()].clone();
+            links.push(Link {
+                role: config.role,
+                device: config.device,
+                device_name: device.info().name.clone(),
+                orders: Some(sender),
+                epoch: 0,
+                tally: Tally::default(),
+            });
+            let worker = Worker {
+                index,
+                role: config.role,
+                device,
+                plans: setup.plans.clone(),
+                injector: Injector::new(&setup.stragglers, index, setup.seed),
+                restart: setup.restart,
+                orders,
+                commands: commands.clone(),
+                stop: stop.clone(),
+            };
+            let opened = opened.clone();
+            handles.push(spawn(format!("collage-worker-{index}"), move || {
+                worker.run(opened)
+            })?);
+        }
+        drop(opened);
+        all_opened(&openings, workers.len())?;
+        let driver = Driver::new(
+            setup.scheduling(workers),
+            links,
+            inbox,
+            permits.clone(),
+            stop,
+        );
+        let driver = spawn("collage-scheduler".to_owned(), move || driver.run())?;
+        Ok(Host {
+            commands,
+            permits,
+            next_id: AtomicU64::new(0),
+            queue: setup.queue,
+            release: setup.release,
+            deadline: setup.deadline,
+            threads: Some(Threads {
+                driver,
+                workers: handles,
+            }),
+        })
+    }
+
+    /// Accepts a request, or refuses it at once. Never blocks.
+    pub fn submit(&self, image: Image, request: RequestOptions) -> Result<Ticket, Error> {
+        let take = |pending| (pending < self.queue).then_some(pending + 1);
+        if self
+            .permits
+            .pending
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, take)
+            .is_err()
+        {
+            self.permits.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(Error::Overloaded { queue: self.queue });
+        }
+        let id = RequestId(self.next_id.fetch_add(1, Ordering::Relaxed));
+        let now = Instant::now();
+        let (sender, reply) = oneshot::channel();
+        let submission = Submission {
+            id,
+            image,
+            submitted: request.submitted.map_or(now, |due| due.min(now)),
+            release: request.release.unwrap_or(self.release),
+            deadline: request.deadline.unwrap_or(self.deadline),
+            reply: sender,
+        };
+        if self.commands.send(Command::Submit(submission)).is_err() {
+            self.permits.pending.fetch_sub(1, Ordering::AcqRel);
+            return Err(Error::Closed);
+        }
+        Ok(Ticket {
+            id,
+            reply,
+            commands: self.commands.clone(),
+            taken: false,
+        })
+    }
+
+    /// What was done so far.
+    pub fn stats(&self) -> Stats {
+        let (reply, stats) = bounded(1);
+        let sent = self.commands.send(Command::Stats(reply)).is_ok();
+        sent.then(|| stats.recv().ok())
+            .flatten()
+            .unwrap_or_default()
+    }
+
+    /// Takes no more requests, waits until every accepted one is settled, and ends all threads.
+    pub fn shutdown(mut self) -> Stats {
+        self.close()
+    }
+
+    fn close(&mut self) -> Stats {
+        let Some(threads) = self.threads.take() else {
+            return Stats::default();
+        };
+        let _ = self.commands.send(Command::Drain);
+        let Ok((stats, exited)) = threads.driver.join() else {
+            return Stats::default();
+        };
+        for (index, worker) in threads.workers.into_iter().enumerate() {
+            // A run that never ends keeps its thread, and would keep this one.
+            if exited.contains(&index) {
+                let _ = worker.join();
+            }
+        }
+        stats
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    thread: String,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, Error> {
+    thread::Builder::new()
+        .name(thread.clone())
+        .spawn(body)
+        .map_err(|source| Error::Thread { thread, source })
+}
+
+/// The first error, or nothing once all workers have loaded their plans.
+fn all_opened(openings: &Receiver<Result<(), Error>>, workers: usize) -> Result<(), Error> {
+    for _ in 0..workers {
+        // Every worker sends before it drops its end.
+        openings.recv().unwrap_or(Err(Error::Closed))?;
+    }
+    Ok(())
+}

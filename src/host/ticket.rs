@@ -1,0 +1,130 @@
+//! What a caller holds of its request, and what it gets for it.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use tokio::sync::oneshot;
+
+use super::drive::Command;
+use super::error::Error;
+use crate::backend::Scored;
+use crate::sched::{Independence, RequestId, Source};
+
+/// What a caller may ask for one request, beyond the engine's own settings.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RequestOptions {
+    /// After submission: from then on a collage may answer. At or after the deadline: only the base does.
+    pub release: Option<Duration>,
+    /// After submission: answered by then or failed.
+    pub deadline: Option<Duration>,
+    /// When the request was due, where that is earlier than now: latency, release and deadline count from there, so
+    /// that a load generator which falls behind does not hide the waiting (coordinated omission).
+    pub submitted: Option<Instant>,
+}
+
+/// A classified image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// Of which request.
+    pub id: RequestId,
+    /// Whether its own base run answered, or a collage.
+    pub source: Source,
+    /// Probability of the best class, 0..=1.
+    pub confidence: f32,
+    /// The best classes, best first.
+    pub top: Vec<Scored>,
+    /// From submission to this answer.
+    pub latency: Duration,
+    /// What the request's base run and its collage run did not share.
+    pub independence: Independence,
+    /// Index of the worker that ran it.
+    pub worker: usize,
+    /// Its place in a collage, when one answered.
+    pub collage: Option<Tile>,
+}
+
+/// A place in a collage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tile {
+    /// Which collage: the number of its run.
+    pub collage: u64,
+    /// Tile of the canvas, row by row.
+    pub index: usize,
+}
+
+/// A submitted request: [`wait`](Ticket::wait) for it, or `.await` it. Dropping it cancels the request.
+#[derive(Debug)]
+pub struct Ticket {
+    pub(super) id: RequestId,
+    pub(super) reply: oneshot::Receiver<Result<Answer, Error>>,
+    pub(super) commands: Sender<Command>,
+    pub(super) taken: bool,
+}
+
+impl Ticket {
+    /// The request's name, as in the trace's spans.
+    pub fn id(&self) -> RequestId {
+        self.id
+    }
+
+    /// Blocks this thread until the request is settled: by its deadline at the latest.
+    pub fn wait(self) -> Result<Answer, Error> {
+        // Not `blocking_recv`, which panics inside an async runtime.
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let mut context = Context::from_waker(&waker);
+        let mut ticket = pin!(self);
+        loop {
+            match ticket.as_mut().poll(&mut context) {
+                Poll::Ready(outcome) => return outcome,
+                Poll::Pending => thread::park(),
+            }
+        }
+    }
+
+    /// The outcome if there is one already. Once taken, later calls and waits find [`Error::Closed`].
+    pub fn try_take(&mut self) -> Option<Result<Answer, Error>> {
+        let outcome = match self.reply.try_recv() {
+            Ok(outcome) => outcome,
+            Err(oneshot::error::TryRecvError::Empty) => return None,
+            Err(oneshot::error::TryRecvError::Closed) => Err(Error::Closed),
+        };
+        self.taken = true;
+        Some(outcome)
+    }
+}
+
+impl Future for Ticket {
+    type Output = Result<Answer, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.taken {
+            return Poll::Ready(Err(Error::Closed));
+        }
+        Pin::new(&mut self.reply).poll(context).map(|reply| {
+            self.taken = true;
+            reply.unwrap_or(Err(Error::Closed))
+        })
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.taken && self.try_take().is_none() {
+            // An engine that is gone has nothing left to cancel.
+            let _ = self.commands.send(Command::Cancel(self.id));
+        }
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}

@@ -1,0 +1,115 @@
+//! Dynamic batching: base runs are cut from the queue when it holds a full batch or its oldest has waited enough.
+
+use super::event::{Kind, Micros, RequestId, WorkerId};
+use super::{Backup, Base, Job, Request, Scheduler};
+
+/// Most requests that one decision passes over because they may not run where there is room: a decision's cost must not
+/// grow with what waits.
+const LOOK_AHEAD: usize = 64;
+
+impl Scheduler {
+    /// The oldest request that waits for its base run: whether it must run alone, and since when it waits.
+    fn oldest_queued(&mut self) -> Option<(bool, Micros)> {
+        let id = self.queue.front(|id| is_queued(self.requests.get(&id)))?;
+        self.requests.get(&id).map(|r| (r.alone, r.queued_at))
+    }
+
+    /// Since when the oldest waits, if a batch should be cut now and a worker could take it.
+    pub(super) fn batch_due(&mut self) -> Option<Micros> {
+        self.fleet.next_free(Kind::Base, None)?;
+        let full = self.queue.live() >= self.config.max_batch.max(1);
+        let (alone, since) = self.oldest_queued()?;
+        let waited = since.saturating_add(self.config.batch_wait) <= self.now;
+        (full || alone || waited || self.draining).then_some(since)
+    }
+
+    /// When a batch will be due that is not yet, if a worker could take it.
+    pub(super) fn batch_closes_at(&mut self) -> Option<Micros> {
+        self.fleet.next_free(Kind::Base, None)?;
+        let (_, since) = self.oldest_queued()?;
+        Some(since.saturating_add(self.config.batch_wait)).filter(|&at| at > self.now)
+    }
+
+    /// Launches one batch on the best free worker that may run one; false if there is none.
+    pub(super) fn launch_base(&mut self) -> bool {
+        let mut after = None;
+        while let Some(rank) = self.fleet.next_free(Kind::Base, after) {
+            let ids = self.cut(rank.worker);
+            if !ids.is_empty() {
+                self.run_base(rank.worker, ids);
+                return true;
+            }
+            after = Some(rank);
+        }
+        false
+    }
+
+    /// Takes the oldest requests that this worker may run: none goes where its collage is, nor where it just failed,
+    /// unless no other worker could run it.
+    fn cut(&mut self, worker: WorkerId) -> Vec<RequestId> {
+        let mut ids = Vec::new();
+        let mut passed = Vec::new();
+        let avoid = self.fleet.another_ready(Kind::Base, worker);
+        while ids.len() < self.config.max_batch.max(1) && passed.len() < LOOK_AHEAD {
+            let Some(id) = self.queue.pop_front(|id| is_queued(self.requests.get(&id))) else {
+                break;
+            };
+            let Some(request) = self.requests.get(&id) else {
+                continue;
+            };
+            if avoid && request.backup.worker().or(request.failed_on) == Some(worker) {
+                passed.push(id);
+            } else if request.alone && !ids.is_empty() {
+                passed.push(id);
+                break;
+            } else {
+                ids.push(id);
+                if request.alone {
+                    break;
+                }
+            }
+        }
+        for id in passed.into_iter().rev() {
+            self.queue.push_front(id);
+        }
+        ids
+    }
+
+    fn run_base(&mut self, worker: WorkerId, ids: Vec<RequestId>) {
+        let job = self.next_job();
+        for id in &ids {
+            if let Some(request) = self.requests.get_mut(id) {
+                request.base = Base::Running { job, worker };
+                request.base_worker = Some(worker);
+            }
+        }
+        self.stats.base_runs += 1;
+        self.stats.base_images += ids.len() as u64;
+        self.launch_job(
+            job,
+            Job {
+                kind: Kind::Base,
+                worker,
+                ids,
+                launched_at: self.now,
+                attempts: 0,
+                cancelled: 0,
+            },
+        );
+    }
+}
+
+/// Whether a queue's entry still stands for a base run to be made.
+pub(super) fn is_queued(request: Option<&Request>) -> bool {
+    request.is_some_and(|r| r.base == Base::Queued)
+}
+
+impl Backup {
+    /// Where the collage is that may still answer.
+    pub(super) fn worker(&self) -> Option<WorkerId> {
+        match *self {
+            Backup::Running { worker, .. } | Backup::Held { worker, .. } => Some(worker),
+            Backup::None | Backup::Grouped(_) => None,
+        }
+    }
+}

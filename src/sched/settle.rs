@@ -1,0 +1,335 @@
+//! How requests end: the first acceptable answer wins, exactly once.
+//!
+//! - A base answer by the deadline is always acceptable.
+//! - A collage answer is acceptable from `release_at` on, if its confidence is enough; until then it is held.
+//! - A request whose base can no longer come and that no collage may answer fails at once.
+//! - At the deadline the rest fail.
+
+use super::event::{
+    Action, Answer, Error, Independence, JobId, Kind, Micros, RequestId, Source, WorkerId,
+};
+use super::timers::{Due, Timer};
+use super::{Backup, Base, Job, Request, Scheduler, batch};
+
+impl Scheduler {
+    /// Settles what fell due strictly before `now`, or by `now`.
+    pub(super) fn expire(&mut self, now: Micros, inclusive: bool) {
+        while let Some(timer) = self.timers.first() {
+            if timer.at > now || (timer.at == now && !inclusive) {
+                break;
+            }
+            self.timers.pop();
+            match timer.due {
+                Due::Release => self.release(timer.id),
+                Due::Deadline => self.settle(timer.id, Err(Error::DeadlineExceeded)),
+            }
+        }
+    }
+
+    /// The release time of a request whose collage answer is held has come.
+    fn release(&mut self, id: RequestId) {
+        let Some(request) = self.requests.get(&id) else {
+            return;
+        };
+        let Backup::Held { job, index, worker } = request.backup else {
+            return;
+        };
+        // A driver that woke up late must not turn a missed deadline into an answer.
+        if self.now <= request.deadline_at {
+            let independence = self.independence(request, worker);
+            let answer = Answer {
+                source: Source::Collage,
+                job,
+                index,
+                worker,
+                independence,
+            };
+            self.settle(id, Ok(answer));
+        }
+    }
+
+    pub(super) fn done(&mut self, worker: WorkerId, id: JobId, confidences: &[f32]) {
+        // A job that is not known was given up with its worker; whoever waited for it has been placed elsewhere.
+        let Some(job) = self.jobs.remove(&id) else {
+            return;
+        };
+        self.fleet.succeed(
+            worker,
+            id,
+            job.kind,
+            job.ids.len(),
+            job.launched_at,
+            self.now,
+        );
+        match job.kind {
+            Kind::Base => self.base_done(id, &job),
+            Kind::Collage => self.collage_done(id, &job, confidences),
+        }
+    }
+
+    fn base_done(&mut self, id: JobId, job: &Job) {
+        let mut missing = 0;
+        for (index, &request_id) in job.ids.iter().enumerate() {
+            let Some(request) = self.requests.get(&request_id) else {
+                missing += 1;
+                continue;
+            };
+            let independence = request
+                .backup
+                .worker()
+                .map_or(Independence::None, |collage| {
+                    self.independence(request, collage)
+                });
+            let answer = Answer {
+                source: Source::Base,
+                job: id,
+                index,
+                worker: job.worker,
+                independence,
+            };
+            self.settle(request_id, Ok(answer));
+        }
+        self.stats.late += missing - job.cancelled.min(missing);
+        self.actions.push_back(Action::Forget { job: id });
+    }
+
+    fn collage_done(&mut self, id: JobId, job: &Job, confidences: &[f32]) {
+        let mut held = 0;
+        for (index, &request_id) in job.ids.iter().enumerate() {
+            let Some(request) = self.requests.get_mut(&request_id) else {
+                self.stats.unneeded += 1;
+                continue;
+            };
+            let acceptable = confidences
+                .get(index)
+                .is_some_and(|&c| c >= self.config.min_confidence);
+            if !acceptable {
+                self.stats.abstained += 1;
+                request.backup = Backup::None;
+                self.fail_if_hopeless(request_id);
+                continue;
+            }
+            request.backup = Backup::Held {
+                job: id,
+                index,
+                worker: job.worker,
+            };
+            held += 1;
+            let at = request.release_at;
+            if at > self.now {
+                self.timers.push(Timer {
+                    at,
+                    due: Due::Release,
+                    id: request_id,
+                });
+            }
+        }
+        // Held first and released after, so that one rule tells when the job's results are needed no more.
+        if held == 0 {
+            self.actions.push_back(Action::Forget { job: id });
+            return;
+        }
+        self.held.insert(id, held);
+        for &request_id in &job.ids {
+            if self
+                .requests
+                .get(&request_id)
+                .is_some_and(|r| r.release_at <= self.now)
+            {
+                self.release(request_id);
+            }
+        }
+    }
+
+    /// What the request's last base run and a collage run on `collage` did not share.
+    fn independence(&self, request: &Request, collage: WorkerId) -> Independence {
+        match request.base_worker {
+            Some(base) if base == collage => Independence::None,
+            Some(base) if self.fleet.device(base) == self.fleet.device(collage) => {
+                Independence::Worker
+            }
+            _ => Independence::Device,
+        }
+    }
+
+    /// A job brought no result: its requests get another run, alone, so that one bad image does not take others with
+    /// it again; or none, after too many.
+    pub(super) fn lost_job(&mut self, id: JobId) {
+        let Some(job) = self.jobs.remove(&id) else {
+            return;
+        };
+        match job.kind {
+            Kind::Base => {
+                for &request_id in job.ids.iter().rev() {
+                    self.retry_base(request_id);
+                }
+            }
+            Kind::Collage => self.retry_collage(&job),
+        }
+    }
+
+    fn retry_base(&mut self, id: RequestId) {
+        let Some(request) = self.requests.get_mut(&id) else {
+            return;
+        };
+        request.attempts += 1;
+        request.alone = true;
+        request.failed_on = request.base_worker;
+        if request.attempts < self.config.max_attempts {
+            request.base = Base::Queued;
+            self.queue.push_front(id);
+            self.stats.retries += 1;
+        } else {
+            request.base = Base::Exhausted;
+            self.fail_if_hopeless(id);
+        }
+    }
+
+    fn retry_collage(&mut self, job: &Job) {
+        let members: Vec<_> = job
+            .ids
+            .iter()
+            .copied()
+            .filter(|id| self.requests.contains_key(id))
+            .collect();
+        if members.is_empty() {
+            return;
+        }
+        if job.attempts + 1 < self.config.max_attempts && self.fleet.could(Kind::Collage) {
+            let group = self
+                .groups
+                .again(members.clone(), job.attempts + 1, self.now);
+            for id in &members {
+                if let Some(request) = self.requests.get_mut(id) {
+                    request.backup = Backup::Grouped(group);
+                }
+            }
+        } else {
+            self.give_up_collage(members);
+        }
+    }
+
+    /// No collage will answer these.
+    fn give_up_collage(&mut self, ids: Vec<RequestId>) {
+        for id in ids {
+            if let Some(request) = self.requests.get_mut(&id) {
+                request.backup = Backup::None;
+                self.fail_if_hopeless(id);
+            }
+        }
+    }
+
+    /// After a worker was retired: what no remaining worker can run is not waited for.
+    pub(super) fn give_up_impossible(&mut self) {
+        if !self.fleet.could(Kind::Collage) {
+            let members = self.groups.dissolve();
+            self.give_up_collage(members);
+        }
+        if !self.fleet.could(Kind::Base) {
+            while let Some(id) = self
+                .queue
+                .pop_front(|id| batch::is_queued(self.requests.get(&id)))
+            {
+                if let Some(request) = self.requests.get_mut(&id) {
+                    request.base = Base::Exhausted;
+                    self.fail_if_hopeless(id);
+                }
+            }
+        }
+    }
+
+    fn fail_if_hopeless(&mut self, id: RequestId) {
+        let Some(request) = self.requests.get(&id) else {
+            return;
+        };
+        if request.base == Base::Exhausted && matches!(request.backup, Backup::None) {
+            let error = match self.fleet.could(Kind::Base) {
+                true => Error::Failed {
+                    attempts: request.attempts,
+                },
+                false => Error::NoWorkers,
+            };
+            self.settle(id, Err(error));
+        }
+    }
+
+    pub(super) fn cancel(&mut self, id: RequestId) {
+        let base = self.requests.get(&id).map(|r| r.base);
+        if let Some(Base::Running { job, .. }) = base
+            && let Some(job) = self.jobs.get_mut(&job)
+        {
+            job.cancelled += 1; // its answer will be unwanted, not late
+        }
+        self.settle(id, Err(Error::Cancelled));
+    }
+
+    /// The one way out for an accepted request: frees all that is kept for it.
+    pub(super) fn settle(&mut self, id: RequestId, outcome: Result<Answer, Error>) {
+        let Some(request) = self.requests.remove(&id) else {
+            return;
+        };
+        if request.base == Base::Queued {
+            self.stats.bases_saved += u64::from(outcome.is_ok());
+            self.queue
+                .void(|id| batch::is_queued(self.requests.get(&id)));
+        }
+        self.count(&outcome);
+        let from_collage = matches!(
+            outcome,
+            Ok(Answer {
+                source: Source::Collage,
+                ..
+            })
+        );
+        self.actions.push_back(Action::Settle { id, outcome });
+        match request.backup {
+            Backup::Grouped(group) => {
+                self.stats.collages_saved += u64::from(self.groups.leave(group))
+            }
+            Backup::Held { job, .. } => {
+                self.stats.unneeded += u64::from(!from_collage);
+                self.unhold(job);
+            }
+            Backup::Running { .. } | Backup::None => {}
+        }
+    }
+
+    /// One answer fewer is held from this job's results.
+    fn unhold(&mut self, job: JobId) {
+        if let Some(held) = self.held.get_mut(&job) {
+            *held -= 1;
+            if *held == 0 {
+                self.held.remove(&job);
+                self.actions.push_back(Action::Forget { job });
+            }
+        }
+    }
+
+    /// Answers a submission that is not accepted.
+    pub(super) fn refuse(&mut self, id: RequestId, error: Error) {
+        self.count(&Err(error));
+        self.actions.push_back(Action::Settle {
+            id,
+            outcome: Err(error),
+        });
+    }
+
+    fn count(&mut self, outcome: &Result<Answer, Error>) {
+        let stats = &mut self.stats;
+        *match outcome {
+            Ok(Answer {
+                source: Source::Base,
+                ..
+            }) => &mut stats.base,
+            Ok(Answer {
+                source: Source::Collage,
+                ..
+            }) => &mut stats.collage,
+            Err(Error::DeadlineExceeded) => &mut stats.deadline_exceeded,
+            Err(Error::Overloaded { .. }) => &mut stats.overloaded,
+            Err(Error::Cancelled) => &mut stats.cancelled,
+            Err(Error::Failed { .. } | Error::NoWorkers) => &mut stats.failed,
+            Err(Error::Closed) => &mut stats.closed,
+        } += 1;
+    }
+}

@@ -1,0 +1,59 @@
+//! What the scheduler counts.
+
+/// Counts since the start. Each submitted request ends in exactly one of the outcomes from `base` to `closed`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Requests submitted, whatever became of them.
+    pub submitted: u64,
+    /// Answered by their own base run.
+    pub base: u64,
+    /// Answered by their tile of a collage.
+    pub collage: u64,
+    /// Failed: no answer by the deadline.
+    pub deadline_exceeded: u64,
+    /// Refused: the queue was full.
+    pub overloaded: u64,
+    /// Their caller went away.
+    pub cancelled: u64,
+    /// Failed: no run of them succeeded, or no worker was left.
+    pub failed: u64,
+    /// Refused: draining.
+    pub closed: u64,
+    /// Base answers that came after their request was settled otherwise: counted, never sent.
+    pub late: u64,
+    /// Collage answers under the confidence that was asked for.
+    pub abstained: u64,
+    /// Collage answers that nobody needed any more when they came or when they might be given.
+    pub unneeded: u64,
+    /// Base jobs launched.
+    pub base_runs: u64,
+    /// Images in them.
+    pub base_images: u64,
+    /// Collage jobs launched.
+    pub collage_runs: u64,
+    /// Tiles filled in them.
+    pub collage_tiles: u64,
+    /// Groups whose collage was never launched because every member was answered before.
+    pub collages_saved: u64,
+    /// Requests settled before their base run was launched.
+    pub bases_saved: u64,
+    /// Base runs repeated because a run failed or a worker was lost.
+    pub retries: u64,
+}
+
+impl Stats {
+    /// Requests that got an answer.
+    pub fn answered(&self) -> u64 {
+        self.base + self.collage
+    }
+
+    /// Requests that were settled, answered or not.
+    pub fn settled(&self) -> u64 {
+        self.answered()
+            + self.deadline_exceeded
+            + self.overloaded
+            + self.cancelled
+            + self.failed
+            + self.closed
+    }
+}

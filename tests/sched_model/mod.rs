@@ -1,0 +1,483 @@
+//! A model of what a scheduler may do: it drives one through a script in virtual time, believes nothing that the
+//! scheduler says, and checks every action.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+use collage::sched::{
+    Action, Answer, Config, Error, Event, Independence, JobId, Kind, Micros, RequestId, Scheduler,
+    Source, WorkerId, WorkerState,
+};
+
+/// What the script does to the scheduler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Happening {
+    Submit {
+        id: RequestId,
+        release: Micros,
+        deadline: Micros,
+    },
+    Cancel {
+        id: RequestId,
+    },
+    Lose {
+        worker: usize,
+    },
+    Ready {
+        worker: usize,
+    },
+    Retire {
+        worker: usize,
+    },
+    Finish {
+        worker: usize,
+        job: JobId,
+        fails: bool,
+    },
+    Drain,
+}
+
+/// How runs go: drawn per job from its number, so that the same script always goes the same way.
+#[derive(Clone, Debug)]
+pub struct Fate {
+    pub seed: u64,
+    pub fail_percent: u64,
+    pub abstain_percent: u64,
+    pub straggle_percent: u64,
+}
+
+impl Fate {
+    fn draw(&self, job: JobId, salt: u64) -> u64 {
+        let mut z = self.seed
+            ^ (job.0 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+            ^ salt.wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+    fn service(&self, job: JobId) -> Micros {
+        let normal = 500 + self.draw(job, 1) % 1_000;
+        if self.draw(job, 2) % 100 < self.straggle_percent {
+            normal * 20
+        } else {
+            normal
+        }
+    }
+    fn fails(&self, job: JobId) -> bool {
+        self.draw(job, 3) % 100 < self.fail_percent
+    }
+    fn confidence(&self, job: JobId, index: usize) -> f32 {
+        if self.draw(job, 4 + index as u64) % 100 < self.abstain_percent {
+            0.2
+        } else {
+            0.9
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Script {
+    pub config: Config,
+    pub happenings: Vec<(Micros, Happening)>,
+    pub fate: Fate,
+}
+
+#[derive(Debug)]
+pub struct Wanted {
+    release_at: Micros,
+    deadline_at: Micros,
+    base_worker: Option<usize>,
+    collage_worker: Option<usize>,
+    /// Failed or lost base runs.
+    failures: u32,
+}
+
+#[derive(Debug)]
+pub struct Job {
+    worker: usize,
+    kind: Kind,
+    ids: Vec<RequestId>,
+}
+
+/// Drives a scheduler through a script and checks every action.
+pub struct Model {
+    scheduler: Scheduler,
+    script: Script,
+    now: Micros,
+    future: BinaryHeap<Reverse<(Micros, u64, Happening)>>,
+    sequence: u64,
+    wanted: BTreeMap<RequestId, Wanted>,
+    pub settled: BTreeMap<RequestId, Result<Source, Error>>,
+    running: BTreeMap<JobId, Job>,
+    /// Ended and not forgotten.
+    ended: BTreeMap<JobId, Job>,
+    state: Vec<WorkerState>,
+    pub log: Vec<(Micros, Action)>,
+    drained: bool,
+}
+
+impl Model {
+    pub fn new(script: Script) -> Self {
+        let mut model = Self {
+            scheduler: Scheduler::new(script.config.clone()),
+            now: 0,
+            future: BinaryHeap::new(),
+            sequence: 0,
+            wanted: BTreeMap::new(),
+            settled: BTreeMap::new(),
+            running: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            state: vec![WorkerState::Ready; script.config.workers.len()],
+            log: Vec::new(),
+            drained: false,
+            script,
+        };
+        for (at, happening) in model.script.happenings.clone() {
+            model.at(at, happening);
+        }
+        model
+    }
+
+    fn at(&mut self, at: Micros, happening: Happening) {
+        self.future.push(Reverse((at, self.sequence, happening)));
+        self.sequence += 1;
+    }
+
+    /// Until nothing happens any more.
+    pub fn run(mut self) -> Self {
+        for _ in 0..200_000 {
+            let timeout = self.scheduler.poll_timeout();
+            let next = self.future.peek().map(|Reverse((at, ..))| *at);
+            match (timeout, next) {
+                (None, None) => {
+                    self.check_end();
+                    return self;
+                }
+                (Some(timeout), next) if next.is_none_or(|at| timeout <= at) => {
+                    assert!(
+                        timeout > self.now || self.log.is_empty() || timeout == self.now,
+                        "time ran back"
+                    );
+                    self.now = self.now.max(timeout);
+                    self.handle(Event::Tick);
+                    assert_ne!(
+                        self.scheduler.poll_timeout(),
+                        Some(timeout),
+                        "a timeout that never passes"
+                    );
+                }
+                _ => {
+                    let Reverse((at, _, happening)) = self.future.pop().expect("peeked");
+                    self.now = at;
+                    self.happen(happening);
+                }
+            }
+        }
+        panic!(
+            "the scheduler does not come to rest: {} pending",
+            self.scheduler.pending()
+        );
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Submit {
+                id,
+                release,
+                deadline,
+            } => {
+                let (release_at, deadline_at) = (self.now + release, self.now + deadline);
+                let wanted = Wanted {
+                    release_at,
+                    deadline_at,
+                    base_worker: None,
+                    collage_worker: None,
+                    failures: 0,
+                };
+                self.wanted.insert(id, wanted);
+                self.handle(Event::Submit {
+                    id,
+                    release_at,
+                    deadline_at,
+                });
+            }
+            Happening::Cancel { id } => {
+                let open = self.wanted.contains_key(&id) && !self.settled.contains_key(&id);
+                self.handle(Event::Cancel { id });
+                if open {
+                    assert_eq!(self.settled.get(&id), Some(&Err(Error::Cancelled)));
+                }
+            }
+            Happening::Lose { worker } if self.state[worker] == WorkerState::Ready => {
+                self.state[worker] = WorkerState::Lost;
+                self.drop_jobs(worker);
+                self.handle(Event::WorkerLost {
+                    worker: WorkerId(worker),
+                });
+            }
+            Happening::Ready { worker } if self.state[worker] == WorkerState::Lost => {
+                self.state[worker] = WorkerState::Ready;
+                self.handle(Event::WorkerReady {
+                    worker: WorkerId(worker),
+                });
+            }
+            Happening::Retire { worker } => {
+                self.state[worker] = WorkerState::Retired;
+                self.drop_jobs(worker);
+                self.handle(Event::Retired {
+                    worker: WorkerId(worker),
+                });
+            }
+            Happening::Finish { worker, job, fails } => self.finish(worker, job, fails),
+            Happening::Drain => {
+                self.drained = true;
+                self.handle(Event::Drain);
+            }
+            Happening::Lose { .. } | Happening::Ready { .. } => {}
+        }
+    }
+
+    fn finish(&mut self, worker: usize, job: JobId, fails: bool) {
+        // A job that died with its worker ends nowhere; now and then its ghost reports all the same.
+        let Some(run) = self.running.remove(&job) else {
+            if job.0.is_multiple_of(2) {
+                self.handle(Event::Done {
+                    worker: WorkerId(worker),
+                    job,
+                    confidences: vec![1.0; 64],
+                });
+            }
+            return;
+        };
+        if fails {
+            self.note_failures(&run);
+            self.handle(Event::Failed {
+                worker: WorkerId(worker),
+                job,
+            });
+        } else {
+            let confidences = (0..run.ids.len())
+                .map(|i| self.script.fate.confidence(job, i))
+                .collect();
+            self.ended.insert(job, run);
+            self.handle(Event::Done {
+                worker: WorkerId(worker),
+                job,
+                confidences,
+            });
+        }
+    }
+
+    fn drop_jobs(&mut self, worker: usize) {
+        let gone: Vec<_> = self
+            .running
+            .extract_if(.., |_, run| run.worker == worker)
+            .collect();
+        for (_, run) in gone {
+            self.note_failures(&run);
+        }
+    }
+
+    fn note_failures(&mut self, run: &Job) {
+        for id in &run.ids {
+            let wanted = self
+                .wanted
+                .get_mut(id)
+                .expect("launched ids were submitted");
+            match run.kind {
+                Kind::Base => wanted.failures += 1,
+                Kind::Collage => wanted.collage_worker = None,
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        self.scheduler.handle(event, self.now);
+        while let Some(action) = self.scheduler.poll_action() {
+            self.log.push((self.now, action.clone()));
+            self.check(action);
+        }
+    }
+
+    fn ready(&self, kind: Kind) -> BTreeSet<usize> {
+        let able = |&w: &usize| {
+            self.script.config.workers[w].role.can(kind) && self.state[w] == WorkerState::Ready
+        };
+        (0..self.state.len()).filter(able).collect()
+    }
+
+    fn check(&mut self, action: Action) {
+        match action {
+            Action::Launch {
+                worker,
+                job,
+                kind,
+                ids,
+            } => self.check_launch(worker.0, job, kind, ids),
+            Action::Settle { id, outcome } => self.check_settle(id, outcome),
+            Action::Forget { job } => {
+                assert!(
+                    self.ended.remove(&job).is_some(),
+                    "forgot what had not ended, or twice"
+                );
+            }
+            Action::Retire { worker } => {
+                assert_ne!(self.state[worker.0], WorkerState::Retired, "retired twice");
+                self.state[worker.0] = WorkerState::Retired;
+                self.drop_jobs(worker.0);
+            }
+        }
+    }
+
+    fn check_launch(&mut self, worker: usize, job: JobId, kind: Kind, ids: Vec<RequestId>) {
+        let config = &self.script.config;
+        assert!(
+            self.ready(kind).contains(&worker),
+            "launched on a worker that cannot run it"
+        );
+        let held = self
+            .running
+            .values()
+            .filter(|run| run.worker == worker)
+            .count();
+        assert!(held < config.depth, "more jobs than a worker may hold");
+        let most = if kind == Kind::Base {
+            config.max_batch
+        } else {
+            config.tiles
+        };
+        assert!(
+            (1..=most).contains(&ids.len()),
+            "{} ids in one run",
+            ids.len()
+        );
+        let others = self.ready(Kind::Base).iter().any(|&w| w != worker);
+        for id in &ids {
+            assert!(
+                !self.settled.contains_key(id),
+                "launched after it was settled"
+            );
+            let on = |kind| {
+                self.running
+                    .values()
+                    .any(|r| r.kind == kind && r.worker == worker && r.ids.contains(id))
+            };
+            let wanted = self
+                .wanted
+                .get_mut(id)
+                .expect("launched ids were submitted");
+            match kind {
+                Kind::Collage => {
+                    assert!(
+                        !on(Kind::Base),
+                        "a member shares its worker with its collage"
+                    );
+                    wanted.collage_worker = Some(worker);
+                }
+                Kind::Base => {
+                    assert!(
+                        !(on(Kind::Collage) && others),
+                        "a member shares its worker with its collage"
+                    );
+                    wanted.base_worker = Some(worker);
+                }
+            }
+        }
+        let run = Job { worker, kind, ids };
+        assert!(
+            self.running.insert(job, run).is_none(),
+            "a job's name was used twice"
+        );
+        let at = self.now + self.script.fate.service(job);
+        let fails = self.script.fate.fails(job);
+        self.at(at, Happening::Finish { worker, job, fails });
+    }
+
+    fn check_settle(&mut self, id: RequestId, outcome: Result<Answer, Error>) {
+        let wanted = &self.wanted[&id];
+        match outcome {
+            Ok(answer) => {
+                assert!(
+                    self.now <= wanted.deadline_at,
+                    "answered after the deadline"
+                );
+                let run = self
+                    .ended
+                    .get(&answer.job)
+                    .expect("answers come from jobs that ended and are kept");
+                assert_eq!(run.ids[answer.index], id, "somebody else's answer");
+                assert_eq!(run.worker, answer.worker.0);
+                match answer.source {
+                    Source::Base => assert_eq!(run.kind, Kind::Base),
+                    Source::Collage => {
+                        assert_eq!(run.kind, Kind::Collage);
+                        assert!(
+                            self.now >= wanted.release_at,
+                            "a collage answer before its release"
+                        );
+                        let confidence = self.script.fate.confidence(answer.job, answer.index);
+                        assert!(
+                            confidence >= self.script.config.min_confidence,
+                            "it should have abstained"
+                        );
+                        let truth = self.apart(wanted.base_worker, answer.worker.0);
+                        assert_eq!(answer.independence, truth);
+                    }
+                }
+            }
+            Err(Error::DeadlineExceeded) => {
+                assert_eq!(self.now, wanted.deadline_at, "failed too early or too late")
+            }
+            Err(Error::Failed { attempts }) => {
+                assert!(
+                    attempts >= self.script.config.max_attempts && wanted.failures >= attempts,
+                    "given up early"
+                );
+            }
+            Err(Error::NoWorkers) => {
+                let able = |w: usize| self.script.config.workers[w].role.can(Kind::Base);
+                let left =
+                    (0..self.state.len()).any(|w| able(w) && self.state[w] != WorkerState::Retired);
+                assert!(!left, "a worker is left");
+            }
+            Err(Error::Overloaded { queue }) => {
+                assert!(self.scheduler.pending() >= queue, "there was room")
+            }
+            Err(Error::Closed) => assert!(self.drained),
+            Err(Error::Cancelled) => {}
+            Err(other) => panic!("an error that this test does not know: {other}"),
+        }
+        let before = self.settled.insert(id, outcome.map(|a| a.source));
+        assert_eq!(before, None, "settled twice");
+    }
+
+    fn apart(&self, base: Option<usize>, collage: usize) -> Independence {
+        let device = |w: usize| self.script.config.workers[w].device;
+        match base {
+            Some(base) if base == collage => Independence::None,
+            Some(base) if device(base) == device(collage) => Independence::Worker,
+            _ => Independence::Device,
+        }
+    }
+
+    fn check_end(&self) {
+        assert_eq!(
+            self.settled.len(),
+            self.wanted.len(),
+            "requests without an outcome"
+        );
+        assert!(
+            self.ended.is_empty(),
+            "results that nobody forgot: {:?}",
+            self.ended
+        );
+        let stats = self.scheduler.stats();
+        assert_eq!(stats.submitted, self.wanted.len() as u64);
+        assert_eq!(stats.settled(), stats.submitted);
+        assert!(
+            self.scheduler.is_empty(),
+            "something is kept: {:?}",
+            self.scheduler
+        );
+    }
+}
