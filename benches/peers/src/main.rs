@@ -70,10 +70,12 @@ fn run(flags: &Flags) -> Result<(), Error> {
     let threads = std::thread::available_parallelism()?.get();
     let folder = tempfile::tempdir()?;
     let mut peers = open(flags, threads, folder.path())?;
-    let adapter = peers
-        .iter()
-        .find(|p| p.name() == "collage-wgpu")
-        .map_or("none".into(), |p| p.version());
+    let webgpu = peers.iter().find(|p| p.name() == "collage-wgpu");
+    let adapter = webgpu.and_then(|p| {
+        p.version()
+            .split_once(" on ")
+            .map(|(_, name)| name.to_owned())
+    });
     let effort = Effort {
         rounds: flags.rounds.max(1),
         turn: Duration::from_millis(flags.turn_ms),
@@ -106,7 +108,7 @@ fn run(flags: &Flags) -> Result<(), Error> {
         commit: versions::commit(),
         date: versions::today(),
         cpu: versions::cpu(threads),
-        adapter,
+        adapter: adapter.unwrap_or_else(|| "none".into()),
         rounds: effort.rounds,
         threads,
         runtimes: peers.iter().map(runtime).collect(),
