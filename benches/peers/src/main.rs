@@ -104,7 +104,7 @@ fn run(flags: &Flags) -> Result<(), Error> {
     };
     let report = Report {
         schema: 1,
-        command: std::env::args().collect::<Vec<_>>().join(" "),
+        command: command(),
         commit: versions::commit(),
         date: versions::today(),
         cpu: versions::cpu(threads),
@@ -116,6 +116,16 @@ fn run(flags: &Flags) -> Result<(), Error> {
     };
     println!("{}", report.markdown());
     write(flags, &report)
+}
+
+/// As typed, but for where the binary lies on this machine.
+fn command() -> String {
+    let arguments = std::env::args().skip(1);
+    [env!("CARGO_PKG_NAME").to_owned()]
+        .into_iter()
+        .chain(arguments)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// All runtimes, ours first. One that cannot start is named and left out.
