@@ -9,13 +9,17 @@ use std::path::Path;
 
 use source::Source;
 
-/// Room, and what it may import. `model::plan` is that module alone; `*` is everything.
+/// Room, and what it may import. `model::plan` is that module alone; `*` is everything. Of models a backend sees
+/// plans and what makes a plan sound, never files or layers.
 const ROOMS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("tensor", &["error"]),
     ("image", &["error"]),
     ("model", &["tensor", "error"]),
-    ("backend", &["model::plan", "tensor", "image", "error"]),
+    (
+        "backend",
+        &["model::plan", "model::check", "tensor", "image", "error"],
+    ),
     ("sched", &["error"]),
     ("host", &["sched", "backend", "model", "image", "error"]),
     (

@@ -14,14 +14,14 @@ use collage::model::plan::Step;
 use serde_json::{Value, json};
 
 use crate::cases::{Case, Data, takes_images};
-use crate::onnx::{self, Padding};
+use crate::onnx::{self, Shortcut};
 use crate::peer::{Error, Loaded, Peer, Where, to_nchw};
 
 /// A runtime in a process of its own.
 pub struct Child {
     name: &'static str,
     runs_on: Where,
-    padding: Padding,
+    shortcut: Shortcut,
     /// Whether it takes the cases that begin with `encode` or end with `top_k` too.
     complete: bool,
     version: String,
@@ -43,7 +43,7 @@ impl Child {
         Child::open(
             "onnxruntime",
             Where::Cpu,
-            Padding::Pad,
+            Shortcut::Pad,
             true,
             command,
             folder,
@@ -56,7 +56,7 @@ impl Child {
         Child::open(
             "wonnx",
             Where::Wgpu,
-            Padding::Concat,
+            Shortcut::Convolution,
             false,
             Command::new(binary),
             folder,
@@ -67,7 +67,7 @@ impl Child {
     fn open(
         name: &'static str,
         runs_on: Where,
-        padding: Padding,
+        shortcut: Shortcut,
         complete: bool,
         mut command: Command,
         folder: &Path,
@@ -91,7 +91,7 @@ impl Child {
         Ok(Child {
             name,
             runs_on,
-            padding,
+            shortcut,
             complete,
             version,
             threads,
@@ -121,7 +121,7 @@ impl Peer for Child {
         let request = match (&case.data, takes_images(&case.plan)) {
             (Data::Tensor(x), None) => {
                 let [n, h, w, c] = case.plan.values[0].shape;
-                std::fs::write(at("model.onnx"), onnx::write(&case.plan, self.padding))?;
+                std::fs::write(at("model.onnx"), onnx::write(&case.plan, self.shortcut))?;
                 std::fs::write(at("input.f32"), bytes_of(&to_nchw(x, [n, h, w, c])))?;
                 json!({ "load": { "onnx": at("model.onnx"), "input": at("input.f32"), "shape": [n, c, h, w], "threads": self.threads } })
             }

@@ -70,10 +70,12 @@ fn run(flags: &Flags) -> Result<(), Error> {
     let threads = std::thread::available_parallelism()?.get();
     let folder = tempfile::tempdir()?;
     let mut peers = open(flags, threads, folder.path())?;
-    let adapter = peers
-        .iter()
-        .find(|p| p.name() == "collage-wgpu")
-        .map_or("none".into(), |p| p.version());
+    let webgpu = peers.iter().find(|p| p.name() == "collage-wgpu");
+    let adapter = webgpu.and_then(|p| {
+        p.version()
+            .split_once(" on ")
+            .map(|(_, name)| name.to_owned())
+    });
     let effort = Effort {
         rounds: flags.rounds.max(1),
         turn: Duration::from_millis(flags.turn_ms),
@@ -102,11 +104,11 @@ fn run(flags: &Flags) -> Result<(), Error> {
     };
     let report = Report {
         schema: 1,
-        command: std::env::args().collect::<Vec<_>>().join(" "),
+        command: command(),
         commit: versions::commit(),
         date: versions::today(),
         cpu: versions::cpu(threads),
-        adapter,
+        adapter: adapter.unwrap_or_else(|| "none".into()),
         rounds: effort.rounds,
         threads,
         runtimes: peers.iter().map(runtime).collect(),
@@ -114,6 +116,16 @@ fn run(flags: &Flags) -> Result<(), Error> {
     };
     println!("{}", report.markdown());
     write(flags, &report)
+}
+
+/// As typed, but for where the binary lies on this machine.
+fn command() -> String {
+    let arguments = std::env::args().skip(1);
+    [env!("CARGO_PKG_NAME").to_owned()]
+        .into_iter()
+        .chain(arguments)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// All runtimes, ours first. One that cannot start is named and left out.

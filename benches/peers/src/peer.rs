@@ -67,11 +67,6 @@ pub fn to_nchw(x: &[f32], [n, h, w, c]: [usize; 4]) -> Vec<f32> {
     permute(x, n, h * w, c)
 }
 
-/// (N, C, H, W) to (N, H, W, C), `shape` being the latter.
-pub fn to_nhwc(x: &[f32], [n, h, w, c]: [usize; 4]) -> Vec<f32> {
-    permute(x, n, c, h * w)
-}
-
 /// (N, A, B) to (N, B, A).
 fn permute(x: &[f32], n: usize, a: usize, b: usize) -> Vec<f32> {
     let mut out = vec![0.0; x.len()];

@@ -4,7 +4,7 @@ use tract_linalg::multithread::{Executor, set_default_executor};
 use tract_onnx::prelude::*;
 
 use crate::cases::{Case, Data, takes_images};
-use crate::onnx::{self, Padding};
+use crate::onnx::{self, Shortcut};
 use crate::peer::{Error, Loaded, Peer, Where, to_nchw};
 
 /// tract with all cores.
@@ -35,7 +35,7 @@ impl Peer for Tract {
         let Data::Tensor(x) = &case.data else {
             return Err("tract cannot encode images".into());
         };
-        let file = onnx::write(&case.plan, Padding::Pad);
+        let file = onnx::write(&case.plan, Shortcut::Pad);
         let plan = tract_onnx::onnx()
             .model_for_read(&mut file.as_slice())?
             .into_optimized()?
