@@ -331,19 +331,17 @@ fn absent_adapter_is_named_with_what_to_do() {
     );
 }
 
-#[test]
-fn value_beyond_the_binding_limit_is_refused_with_its_bytes() {
-    let Some(device) = device("binding limit", None) else {
-        return;
+/// One average over a map of `side` x `side`.
+fn vast_window(side: usize) -> Plan {
+    let input = Value {
+        shape: [1, side, side, 1],
+        offset: 0,
     };
-    // 64 GiB of one value: beyond any adapter, and never allocated.
-    let shape = [1, 1 << 17, 1 << 17, 1];
-    let input = Value { shape, offset: 0 };
     let output = Value {
         shape: [1, 1, 1, 1],
-        offset: input.len(),
+        offset: input.len().next_multiple_of(ARENA_ALIGN),
     };
-    let plan = Plan {
+    Plan {
         name: "vast".into(),
         batch: 1,
         dtype: DType::F32,
@@ -352,10 +350,19 @@ fn value_beyond_the_binding_limit_is_refused_with_its_bytes() {
         steps: vec![Step::AvgPool2d(AvgPool2d {
             input: ValueId(0),
             output: ValueId(1),
-            kernel: [1 << 17, 1 << 17],
+            kernel: [side, side],
         })],
-        arena_len: input.len() + ARENA_ALIGN,
+        arena_len: output.offset + ARENA_ALIGN,
+    }
+}
+
+#[test]
+fn value_beyond_the_binding_limit_is_refused_with_its_bytes() {
+    let Some(device) = device("binding limit", None) else {
+        return;
     };
+    // 64 GiB of one value: beyond any adapter, and never allocated.
+    let plan = vast_window(1 << 17);
     let error = device
         .load(Arc::new(plan))
         .err()
@@ -367,6 +374,33 @@ fn value_beyond_the_binding_limit_is_refused_with_its_bytes() {
         panic!("{error}");
     };
     assert!(needed >= 1 << 36 && allowed < needed, "{needed} {allowed}");
+}
+
+#[test]
+fn a_software_adapter_averages_any_window_rightly_or_refuses_it() {
+    let Some(device) = device("large windows", None) else {
+        return;
+    };
+    // llvmpipe ends an invocation's loops after 65,535 turns.
+    for side in [255, 256, 300] {
+        let mut plan = vast_window(side);
+        plan.name = format!("{side}x{side}");
+        let ones = vec![1.0; plan.values[0].len()];
+        match device.load(Arc::new(plan)) {
+            Ok(mut program) => {
+                let output = program.run(Input::Tensor(&ones)).expect("runs");
+                let Output::Tensor(mean) = output else {
+                    panic!("{output:?}");
+                };
+                assert!((mean[0] - 1.0).abs() < 1e-4, "{side}: {mean:?}");
+            }
+            Err(BackendError::Unsupported { what, .. }) => {
+                assert!(device.info().software && side > 255, "{side}: {what}");
+                assert!(what.contains("avg_pool2d"), "{what}");
+            }
+            Err(error) => panic!("{side}: {error}"),
+        }
+    }
 }
 
 #[test]

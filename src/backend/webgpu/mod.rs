@@ -4,9 +4,10 @@
 //! uploads its input, submits one command buffer and waits for the few bytes that it asked for. Pipelines and weights
 //! are shared by the programs of a device; programs on several threads run at the same time.
 //!
-//! `device` is an open adapter; `program` a plan on it, put together by `builder`; `conv2d` chooses among the convolutions; `encode` is the part
-//! whose size differs from run to run; `pack` orders weights, `args` mirrors the shaders' arguments, `shaders` holds
-//! the sources, and `raw` is where the only unsafe call is.
+//! `device` is an open adapter; `program` a plan on it, put together by `builder`; `conv2d` chooses among the
+//! convolutions; `encode` is the part whose size differs from run to run; `pack` orders weights, `args` mirrors the
+//! shaders' arguments, `shaders` holds the sources, `turns` knows what software adapters cannot finish, and `raw` is
+//! where the only unsafe call is.
 
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ mod pack;
 mod program;
 mod raw;
 mod shaders;
+mod turns;
 
 pub use device::{Convolution, WebGpuDevice};
 

@@ -11,6 +11,7 @@ use super::builder::{Builder, Launch, arena_bytes, output_of, range, rows, value
 use super::device::Shared;
 use super::encode::EncodeStage;
 use super::pack;
+use super::turns;
 use crate::backend::{BackendError, Input, Output, Program, Scored};
 use crate::image::Image;
 use crate::model::plan::{Plan, Step, Value};
@@ -40,6 +41,9 @@ impl WebGpuProgram {
             if needed > device.binding_limit() {
                 return Err(device.out_of_memory(&plan.name, needed, device.binding_limit()));
             }
+        }
+        if device.info.software {
+            turns::check_software(&plan, &device.info.name)?;
         }
         let mut program = device.guarded("load", &plan.name, bytes, || {
             let built = Builder::new(&device, &plan).build()?;
