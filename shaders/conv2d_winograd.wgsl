@@ -17,16 +17,16 @@ struct Args {
     n: u32, h: u32, w: u32, c4: u32,
     out_h: u32, out_w: u32, o4: u32, padding: u32,
     tiles_h: u32, tiles_w: u32, first: u32, tiles: u32, // of all, one image's rows and columns; this part's range
-    tiles_pad: u32, pad0: u32, pad1: u32, pad2: u32,     // rows of v and m: tiles, to a multiple of TILES
+    tiles_pad: u32, pad0: u32, pad1: u32, pad2: u32,     // rows of v and m: tiles, to an odd multiple of 4
 }
 
 @group(0) @binding(0) var<uniform> args: Args;
-@group(0) @binding(1) var<storage, read_write> x: array<E4>;
-@group(0) @binding(2) var<storage, read_write> y: array<E4>;
-@group(0) @binding(3) var<storage, read_write> r: array<E4>;
-@group(0) @binding(4) var<storage, read_write> v: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> m: array<vec4<f32>>;
-@group(0) @binding(6) var<storage, read> weight: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> x: array<W>;
+@group(0) @binding(2) var<storage, read_write> y: array<W>;
+@group(0) @binding(3) var<storage, read_write> r: array<W>;
+@group(0) @binding(4) var<storage, read_write> v: array<Words>;
+@group(0) @binding(5) var<storage, read_write> m: array<Words>;
+@group(0) @binding(6) var<storage, read> weight: array<Words>;
 @group(0) @binding(7) var<storage, read> bias: array<vec4<f32>>;
 
 // 0: none, 1: in a buffer of its own, 2: in the output's place.
@@ -48,7 +48,7 @@ fn place(t: u32) -> vec3<u32> {
 fn input(n: u32, iy: u32, ix: u32, k: u32) -> vec4<f32> {
     let inside = iy < args.h && ix < args.w;
     let at = select(0u, ((n * args.h + iy) * args.w + ix) * args.c4 + k, inside);
-    return select(vec4<f32>(0.0), vec4<f32>(x[at]), inside);
+    return select(vec4<f32>(0.0), wide(x[at]), inside);
 }
 
 struct Six {
@@ -84,12 +84,12 @@ fn column(n: u32, iy: u32, ix: u32, k: u32) -> Six {
 // One row of B' d, transformed and stored; `step` from one of 36 to the next.
 fn row(to: u32, step: u32, s: Six) {
     let t = forth(s);
-    v[to] = t.a;
-    v[to + step] = t.b;
-    v[to + 2u * step] = t.c;
-    v[to + 3u * step] = t.d;
-    v[to + 4u * step] = t.e;
-    v[to + 5u * step] = t.f;
+    v[to] = pack(t.a);
+    v[to + step] = pack(t.b);
+    v[to + 2u * step] = pack(t.c);
+    v[to + 3u * step] = pack(t.d);
+    v[to + 4u * step] = pack(t.e);
+    v[to + 5u * step] = pack(t.f);
 }
 
 @compute @workgroup_size(64)
@@ -133,13 +133,13 @@ fn product(sum: vec4<f32>, b: vec4<f32>, v0: vec4<f32>, v1: vec4<f32>, v2: vec4<
 
 // Four channels (the sums) of four tiles (their components).
 fn store(to: u32, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) {
-    m[to] = vec4(a.x, b.x, c.x, d.x);
+    m[to] = pack(vec4(a.x, b.x, c.x, d.x));
     if (TILES > 1u) {
-        m[to + args.o4] = vec4(a.y, b.y, c.y, d.y);
+        m[to + args.o4] = pack(vec4(a.y, b.y, c.y, d.y));
     }
     if (TILES > 2u) {
-        m[to + 2u * args.o4] = vec4(a.z, b.z, c.z, d.z);
-        m[to + 3u * args.o4] = vec4(a.w, b.w, c.w, d.w);
+        m[to + 2u * args.o4] = pack(vec4(a.z, b.z, c.z, d.z));
+        m[to + 3u * args.o4] = pack(vec4(a.w, b.w, c.w, d.w));
     }
 }
 
@@ -149,7 +149,7 @@ fn conv2d_winograd_product(
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
     let task = group.x * 8u + lane;
-    let tasks = args.tiles_pad / TILES;
+    let tasks = (args.tiles + TILES - 1u) / TILES;
     let row = group.z * args.tiles_pad + min(task, tasks - 1u) * TILES;
     let at0 = row * args.c4;
     // Without the tiles beyond TILES, the sums of the first are repeated, which the compiler sees are not used.
@@ -191,12 +191,12 @@ fn conv2d_winograd_product(
     var a30 = vec4<f32>(0.0);
     var a31 = vec4<f32>(0.0);
     for (var i = 0u; i < args.c4; i++) {
-        let v0 = v[at0 + i];
-        let v1 = v[at1 + i];
-        let v2 = v[at2 + i];
-        let v3 = v[at3 + i];
-        let w0 = weight[start];
-        let w1 = weight[start + 8u];
+        let v0 = unpack(v[at0 + i]);
+        let v1 = unpack(v[at1 + i]);
+        let v2 = unpack(v[at2 + i]);
+        let v3 = unpack(v[at3 + i]);
+        let w0 = unpack(weight[start]);
+        let w1 = unpack(weight[start + 8u]);
         a0 = product(a0, subgroupBroadcast(w0, 0u), v0, v1, v2, v3);
         a1 = product(a1, subgroupBroadcast(w0, 1u), v0, v1, v2, v3);
         a2 = product(a2, subgroupBroadcast(w0, 2u), v0, v1, v2, v3);
@@ -214,8 +214,8 @@ fn conv2d_winograd_product(
         a14 = product(a14, subgroupBroadcast(w1, 6u), v0, v1, v2, v3);
         a15 = product(a15, subgroupBroadcast(w1, 7u), v0, v1, v2, v3);
         if (WIDE) {
-            let w2 = weight[start + 16u];
-            let w3 = weight[start + 24u];
+            let w2 = unpack(weight[start + 16u]);
+            let w3 = unpack(weight[start + 24u]);
             a16 = product(a16, subgroupBroadcast(w2, 0u), v0, v1, v2, v3);
             a17 = product(a17, subgroupBroadcast(w2, 1u), v0, v1, v2, v3);
             a18 = product(a18, subgroupBroadcast(w2, 2u), v0, v1, v2, v3);
@@ -257,15 +257,15 @@ fn finish(sum: vec4<f32>, n: u32, oy: u32, ox: u32, k: u32) {
     var s = sum;
     let to = ((n * args.out_h + oy) * args.out_w + ox) * args.o4 + k;
     if (RESIDUAL == 1u) {
-        s += vec4<f32>(r[to]);
+        s += wide(r[to]);
     }
     if (RESIDUAL == 2u) {
-        s += vec4<f32>(y[to]);
+        s += wide(y[to]);
     }
     if (RELU) {
         s = max(s, vec4<f32>(0.0));
     }
-    y[to] = E4(s);
+    y[to] = stored(s);
 }
 
 struct Four {
@@ -287,12 +287,12 @@ fn back(s: Six) -> Four {
 // One column of products, transformed.
 fn products(at: u32, step: u32) -> Four {
     return back(Six(
-        m[at],
-        m[at + 6u * step],
-        m[at + 12u * step],
-        m[at + 18u * step],
-        m[at + 24u * step],
-        m[at + 30u * step],
+        unpack(m[at]),
+        unpack(m[at + 6u * step]),
+        unpack(m[at + 12u * step]),
+        unpack(m[at + 18u * step]),
+        unpack(m[at + 24u * step]),
+        unpack(m[at + 30u * step]),
     ));
 }
 

@@ -21,9 +21,9 @@ use crate::backend::BackendError;
 use crate::model::plan::{Activation, Conv2d, Plan, Step, Value};
 
 /// Below this many channels, the transforms cost more than they save.
-const WINOGRAD_CHANNELS: usize = 32;
-/// Bytes of transformed inputs and products that one part of the tiles may take: about a share of the last cache.
-const WINOGRAD_PART: usize = 8 << 20;
+const WINOGRAD_CHANNELS: usize = 16;
+/// Bytes of transformed inputs and products that one part of the tiles may take: what a core's own cache holds.
+const WINOGRAD_PART: usize = 512 << 10;
 
 /// RESIDUAL of the shaders: WebGPU forbids binding one range twice for writing, so that a residual in the place of the
 /// output or of the input is read through that binding.
@@ -87,19 +87,29 @@ fn unfolded_bytes(conv: &Conv2d, plan: &Plan) -> u64 {
 fn winograd_tiles(input: &Value, output: &Value) -> [usize; 3] {
     let [n, h, w, o] = output.shape;
     let tiles = n * h.div_ceil(4) * w.div_ceil(4);
-    // In lavapipe's cycles a vector of input channels: 90 a load, of weights and of each tile, 128 a tile's sums.
+    // In lavapipe's cycles a vector of input channels: 90 a load of each tile and of four vectors of weights, 128 a tile's sums.
     let cost = |each: usize| tiles.div_ceil(8 * each) * (360 + 218 * each);
     let each = [4, 2, 1].into_iter().min_by_key(|e| cost(*e)).unwrap_or(4);
     let part = WINOGRAD_PART / (36 * 4 * (input.shape[3] + o));
     // Whole workgroups of the product.
-    let part = part.next_multiple_of(32).min(tiles.next_multiple_of(each));
+    let part = part
+        .max(1)
+        .next_multiple_of(32)
+        .min(tiles.next_multiple_of(each));
     [tiles, part, each]
+}
+
+/// Rows of v and m that a part takes: whole invocations of the product, and an odd number of those, or the 36 rows
+/// that one tile writes would compete for the same lines of the cache.
+fn winograd_rows(tiles: usize) -> usize {
+    (tiles.div_ceil(4) | 1) * 4
 }
 
 /// Bytes of v and of m.
 fn winograd_bytes(input: &Value, output: &Value) -> [u64; 2] {
     let [_, part, _] = winograd_tiles(input, output);
-    [input, output].map(|value| ((36 * 4 * part * value.shape[3]) as u64).next_multiple_of(256))
+    [input, output]
+        .map(|value| ((36 * 4 * winograd_rows(part) * value.shape[3]) as u64).next_multiple_of(256))
 }
 
 /// The most that any convolution of the plan keeps between its dispatches.
@@ -240,7 +250,7 @@ impl Builder<'_> {
             self.value(conv.input),
             part_of(&self.scratch, 0, unfolded_bytes(conv, self.plan)),
         ];
-        let [x, y] = self.spread((rows * out_w * vectors).div_ceil(64))?;
+        let [x, y] = self.spread((rows * out_w).div_ceil(64))?;
         self.launch(&shaders::CONV2D_UNFOLD, &[], &resources, [x, y, 1])
     }
 
@@ -273,7 +283,7 @@ impl Builder<'_> {
         let block = winograd_block(o);
         let mut launches = Vec::new();
         for first in (0..tiles).step_by(part) {
-            let args = winograd_args(conv, self.plan, first..tiles.min(first + part), each);
+            let args = winograd_args(conv, self.plan, first..tiles.min(first + part));
             let buffer = self.arguments(&args);
             let bind = |x: wgpu::BindingResource<'_>,
                         r: wgpu::BindingResource<'_>,
@@ -302,7 +312,7 @@ impl Builder<'_> {
                 &[],
                 [gx, gy, 1],
             )?);
-            let gx = self.within((args.tiles_pad as usize).div_ceil(8 * each))?;
+            let gx = self.within((args.tiles as usize).div_ceil(8 * each))?;
             let gy = self.within(o / block)?;
             launches.push(bind(
                 none(),
@@ -324,7 +334,7 @@ impl Builder<'_> {
     }
 }
 
-fn winograd_args(conv: &Conv2d, plan: &Plan, part: Range<usize>, each: usize) -> WinogradArgs {
+fn winograd_args(conv: &Conv2d, plan: &Plan, part: Range<usize>) -> WinogradArgs {
     let [n, h, w, c] = plan.values[conv.input.0].shape;
     let [_, out_h, out_w, o] = plan.values[conv.output.0].shape;
     WinogradArgs {
@@ -340,7 +350,7 @@ fn winograd_args(conv: &Conv2d, plan: &Plan, part: Range<usize>, each: usize) ->
         tiles_w: out_w.div_ceil(4) as u32,
         first: part.start as u32,
         tiles: part.len() as u32,
-        tiles_pad: part.len().next_multiple_of(each) as u32,
+        tiles_pad: winograd_rows(part.len()) as u32,
         pad: [0; 3],
     }
 }
