@@ -17,10 +17,10 @@ struct Args {
 }
 
 @group(0) @binding(0) var<uniform> args: Args;
-@group(0) @binding(1) var<storage, read_write> x: array<E4>;
+@group(0) @binding(1) var<storage, read_write> x: array<W>;
 @group(0) @binding(2) var<storage, read_write> y: array<E>;
 @group(0) @binding(3) var<storage, read_write> r: array<E>;
-@group(0) @binding(4) var<storage, read> weight: array<E4>;
+@group(0) @binding(4) var<storage, read> weight: array<W>;
 @group(0) @binding(5) var<storage, read> bias: array<f32>;
 
 // C is a multiple of 4.
@@ -32,7 +32,7 @@ override RELU: bool = false;
 // Channels i..i+4 of the pixel whose channel 0 is element `at`; those beyond C are 0.
 fn input4(at: u32, i: u32) -> vec4<f32> {
     if (VECTOR) {
-        return vec4<f32>(x[(at + i) >> 2u]);
+        return wide(x[(at + i) >> 2u]);
     }
     var v = vec4<f32>(0.0);
     if (i < args.c) { v.x = element(at + i); }
@@ -43,7 +43,7 @@ fn input4(at: u32, i: u32) -> vec4<f32> {
 }
 
 fn element(at: u32) -> f32 {
-    return f32(x[at >> 2u][at & 3u]);
+    return wide(x[at >> 2u])[at & 3u];
 }
 
 // Residual, activation and store of output channel k of one pixel; `sum` has the bias already.

@@ -56,7 +56,7 @@ fn conv2d_tiled(
         xs[to + ROW] = brings.y;
         xs[to + 2u * ROW] = brings.z;
         xs[to + 3u * ROW] = brings.w;
-        ws[me] = vec4<f32>(weight[((start * 4u + ty) * args.out_pad + first_channel) / 4u + tx]);
+        ws[me] = wide(weight[((start * 4u + ty) * args.out_pad + first_channel) / 4u + tx]);
         workgroupBarrier();
         for (var k = 0u; k < DEPTH; k++) {
             let w = ws[k * 16u + tx];

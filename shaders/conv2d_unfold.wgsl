@@ -3,7 +3,7 @@
 // Formula   y[n,iy,ox, t*C+i] = x[n, iy, ox*s+t-p, i] for t < KW, 0 outside the map and for channels beyond KW*C: a KH x KW
 //           convolution of x is a KH x 1 convolution of y
 // Layout    x (N,H,W,C), y (N,H,OW,ceil(KW * C / 4)) vectors of four
-// Threads   one invocation a vector, 64 a workgroup
+// Threads   one invocation a pixel of y, 64 a workgroup
 // Limits    none. A convolution reads each input many times, and there an element costs as much to load as a vector
 // Speed     README.md, "Measured"
 
@@ -14,14 +14,14 @@ struct Args {
 
 @group(0) @binding(0) var<uniform> args: Args;
 @group(0) @binding(1) var<storage, read_write> x: array<E>;
-@group(0) @binding(2) var<storage, read_write> y: array<E4>;
+@group(0) @binding(2) var<storage, read_write> y: array<W>;
 
-// Channel k of y in the pixel of row `row` whose window begins at column `left` (which wraps below 0).
-fn unfolded(row: u32, left: u32, k: u32) -> E {
-    let ix = left + k / args.c;
-    let inside = ix < args.w && k < args.kernel_w * args.c;
-    let at = select(0u, (row * args.w + ix) * args.c + k % args.c, inside);
-    return select(E(0.0), x[at], inside);
+// Element k of a window that begins `left` (which wraps below 0) elements into row `row`: the pixels of a row follow on
+// each other, so that no division is needed, which such an adapter does lane by lane.
+fn unfolded(row: u32, left: u32, k: u32) -> f32 {
+    let inside = left + k < args.w * args.c && k < args.kernel_w * args.c;
+    let at = select(0u, row * args.w * args.c + left + k, inside);
+    return select(0.0, f32(x[at]), inside);
 }
 
 @compute @workgroup_size(64)
@@ -30,18 +30,19 @@ fn conv2d_unfold(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) me: u32,
 ) {
-    let to = (group.x + group.y * groups.x) * 64u + me;
-    if (to >= args.rows * args.out_w * args.c4) {
+    let pixel = (group.x + group.y * groups.x) * 64u + me;
+    if (pixel >= args.rows * args.out_w) {
         return;
     }
-    let k = (to % args.c4) * 4u;
-    let pixel = to / args.c4;
     let row = pixel / args.out_w;
-    let left = (pixel % args.out_w) * args.stride - args.padding;
-    y[to] = E4(
-        unfolded(row, left, k),
-        unfolded(row, left, k + 1u),
-        unfolded(row, left, k + 2u),
-        unfolded(row, left, k + 3u),
-    );
+    let left = ((pixel - row * args.out_w) * args.stride - args.padding) * args.c;
+    for (var i = 0u; i < args.c4; i++) {
+        let k = i * 4u;
+        y[pixel * args.c4 + i] = stored(vec4(
+            unfolded(row, left, k),
+            unfolded(row, left, k + 1u),
+            unfolded(row, left, k + 2u),
+            unfolded(row, left, k + 3u),
+        ));
+    }
 }

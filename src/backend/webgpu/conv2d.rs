@@ -3,25 +3,27 @@
 //! | adapter | shape | shader |
 //! |---|---|---|
 //! | GPU | any | `conv2d_tiled` |
-//! | software | 3x3, stride 1, C and O multiples of 32 and at least [`WINOGRAD_CHANNELS`] | `conv2d_winograd` |
+//! | software | 3x3, stride 1, C and O multiples of 16 and at least [`WINOGRAD_CHANNELS`] | `conv2d_winograd` |
 //! | software | three wide, stride 1 | `conv2d_broadcast_rows` |
 //! | software | any other | `conv2d_broadcast` |
 //!
 //! On software, inputs whose channels are not a multiple of 4 first go through `conv2d_unfold`, which makes columns of
 //! the kernel into channels.
 
+use std::ops::Range;
+
 use super::args::{Conv2dArgs, UnfoldArgs, WinogradArgs};
 use super::builder::{Builder, Launch};
 use super::device::{Convolution, Shared};
-use super::pack::{Packing, padded_channels};
+use super::pack::{Packing, padded_channels, winograd_block};
 use super::shaders::{self, Shader};
 use crate::backend::BackendError;
 use crate::model::plan::{Activation, Conv2d, Plan, Step, Value};
 
 /// Below this many channels, the transforms cost more than they save.
-const WINOGRAD_CHANNELS: usize = 64;
-/// Bytes of transformed inputs and products that one part of the tiles may take: about a share of the last cache.
-const WINOGRAD_PART: usize = 8 << 20;
+const WINOGRAD_CHANNELS: usize = 16;
+/// Bytes of transformed inputs and products that one part of the tiles may take: what a core's own cache holds.
+const WINOGRAD_PART: usize = 512 << 10;
 
 /// RESIDUAL of the shaders: WebGPU forbids binding one range twice for writing, so that a residual in the place of the
 /// output or of the input is read through that binding.
@@ -43,7 +45,7 @@ fn residual_source(conv: &Conv2d, plan: &Plan) -> ResidualSource {
     }
 }
 
-fn winograd_suits(conv: &Conv2d, plan: &Plan) -> bool {
+fn winograd_suits(device: &Shared, conv: &Conv2d, plan: &Plan) -> bool {
     let channels = [
         plan.values[conv.input.0].shape[3],
         plan.values[conv.output.0].shape[3],
@@ -58,7 +60,9 @@ fn winograd_suits(conv: &Conv2d, plan: &Plan) -> bool {
         && plain
         && channels
             .iter()
-            .all(|c| c.is_multiple_of(32) && *c >= WINOGRAD_CHANNELS)
+            .all(|c| c.is_multiple_of(16) && *c >= WINOGRAD_CHANNELS)
+        // Transformed weights are four times as many.
+        && (36 * 4 * channels[0] * channels[1]) as u64 <= device.binding_limit()
 }
 
 /// Whether the input is unfolded first: where its channels do not make whole vectors, if the result can be bound.
@@ -79,22 +83,33 @@ fn unfolded_bytes(conv: &Conv2d, plan: &Plan) -> u64 {
     (vectors * 4 * plan.dtype.bytes()) as u64
 }
 
-/// Tiles of the output, and how many of them are a part.
-fn winograd_tiles(input: &Value, output: &Value) -> (usize, usize) {
+/// Tiles of the output, how many of them are a part, and how many one invocation of the product takes.
+fn winograd_tiles(input: &Value, output: &Value) -> [usize; 3] {
     let [n, h, w, o] = output.shape;
-    let tiles = n * h.div_ceil(2) * w.div_ceil(2);
-    let part = WINOGRAD_PART / (16 * 4 * (input.shape[3] + o));
+    let tiles = n * h.div_ceil(4) * w.div_ceil(4);
+    // In lavapipe's cycles a vector of input channels: 90 a load of each tile and of four vectors of weights, 128 a tile's sums.
+    let cost = |each: usize| tiles.div_ceil(8 * each) * (360 + 218 * each);
+    let each = [4, 2, 1].into_iter().min_by_key(|e| cost(*e)).unwrap_or(4);
+    let part = WINOGRAD_PART / (36 * 4 * (input.shape[3] + o));
     // Whole workgroups of the product.
-    (
-        tiles,
-        part.next_multiple_of(32).min(tiles.next_multiple_of(4)),
-    )
+    let part = part
+        .max(1)
+        .next_multiple_of(32)
+        .min(tiles.next_multiple_of(each));
+    [tiles, part, each]
+}
+
+/// Rows of v and m that a part takes: whole invocations of the product, and an odd number of those, or the 36 rows
+/// that one tile writes would compete for the same lines of the cache.
+fn winograd_rows(tiles: usize) -> usize {
+    (tiles.div_ceil(4) | 1) * 4
 }
 
 /// Bytes of v and of m.
 fn winograd_bytes(input: &Value, output: &Value) -> [u64; 2] {
-    let (_, part) = winograd_tiles(input, output);
-    [input, output].map(|value| ((16 * 4 * part * value.shape[3]) as u64).next_multiple_of(256))
+    let [_, part, _] = winograd_tiles(input, output);
+    [input, output]
+        .map(|value| ((36 * 4 * winograd_rows(part) * value.shape[3]) as u64).next_multiple_of(256))
 }
 
 /// The most that any convolution of the plan keeps between its dispatches.
@@ -104,7 +119,7 @@ pub(super) fn scratch_bytes(device: &Shared, plan: &Plan) -> u64 {
         let (input, output) = (&plan.values[conv.input.0], &plan.values[conv.output.0]);
         match device.convolution {
             Convolution::Tiled => 0,
-            Convolution::Broadcast if winograd_suits(conv, plan) => {
+            Convolution::Broadcast if winograd_suits(device, conv, plan) => {
                 winograd_bytes(input, output).iter().sum()
             }
             Convolution::Broadcast if unfolds(device, conv, plan) => unfolded_bytes(conv, plan),
@@ -132,7 +147,9 @@ impl Builder<'_> {
                 let launch = self.direct(conv, &shaders::CONV2D_TILED, Packing::Tiled, groups)?;
                 Ok(vec![launch])
             }
-            Convolution::Broadcast if winograd_suits(conv, self.plan) => self.winograd(conv),
+            Convolution::Broadcast if winograd_suits(self.device, conv, self.plan) => {
+                self.winograd(conv)
+            }
             Convolution::Broadcast => {
                 let groups = [(n * h * w.div_ceil(4)).div_ceil(8), c.div_ceil(16)];
                 if unfolds(self.device, conv, self.plan) {
@@ -233,7 +250,7 @@ impl Builder<'_> {
             self.value(conv.input),
             part_of(&self.scratch, 0, unfolded_bytes(conv, self.plan)),
         ];
-        let [x, y] = self.spread((rows * out_w * vectors).div_ceil(64))?;
+        let [x, y] = self.spread((rows * out_w).div_ceil(64))?;
         self.launch(&shaders::CONV2D_UNFOLD, &[], &resources, [x, y, 1])
     }
 
@@ -243,7 +260,7 @@ impl Builder<'_> {
             self.plan.values[conv.input.0],
             self.plan.values[conv.output.0],
         );
-        let (tiles, part) = winograd_tiles(&input, &output);
+        let [tiles, part, each] = winograd_tiles(&input, &output);
         let [v_bytes, m_bytes] = winograd_bytes(&input, &output);
         // The dispatch that reads the residual does not read the input.
         let source = match residual_source(conv, self.plan) {
@@ -263,9 +280,10 @@ impl Builder<'_> {
             ("RELU", u32::from(conv.activation == Activation::Relu)),
         ];
         let (c, o) = (input.shape[3], output.shape[3]);
+        let block = winograd_block(o);
         let mut launches = Vec::new();
         for first in (0..tiles).step_by(part) {
-            let args = winograd_args(conv, self.plan, first, part.min(tiles - first));
+            let args = winograd_args(conv, self.plan, first..tiles.min(first + part));
             let buffer = self.arguments(&args);
             let bind = |x: wgpu::BindingResource<'_>,
                         r: wgpu::BindingResource<'_>,
@@ -294,14 +312,14 @@ impl Builder<'_> {
                 &[],
                 [gx, gy, 1],
             )?);
-            let gx = self.within((args.tiles_pad as usize).div_ceil(32))?;
-            let gy = self.within(o / 32)?;
+            let gx = self.within((args.tiles as usize).div_ceil(8 * each))?;
+            let gy = self.within(o / block)?;
             launches.push(bind(
                 none(),
                 none(),
                 &shaders::CONV2D_WINOGRAD_PRODUCT,
-                &[],
-                [gx, gy, 16],
+                &[("WIDE", u32::from(block == 32)), ("TILES", each as u32)],
+                [gx, gy, 36],
             )?);
             let [gx, gy] = self.spread((args.tiles as usize * o / 4).div_ceil(64))?;
             launches.push(bind(
@@ -316,7 +334,7 @@ impl Builder<'_> {
     }
 }
 
-fn winograd_args(conv: &Conv2d, plan: &Plan, first: usize, tiles: usize) -> WinogradArgs {
+fn winograd_args(conv: &Conv2d, plan: &Plan, part: Range<usize>) -> WinogradArgs {
     let [n, h, w, c] = plan.values[conv.input.0].shape;
     let [_, out_h, out_w, o] = plan.values[conv.output.0].shape;
     WinogradArgs {
@@ -328,11 +346,11 @@ fn winograd_args(conv: &Conv2d, plan: &Plan, first: usize, tiles: usize) -> Wino
         out_w: out_w as u32,
         o4: (o / 4) as u32,
         padding: conv.padding as u32,
-        tiles_h: out_h.div_ceil(2) as u32,
-        tiles_w: out_w.div_ceil(2) as u32,
-        first: first as u32,
-        tiles: tiles as u32,
-        tiles_pad: tiles.next_multiple_of(4) as u32,
+        tiles_h: out_h.div_ceil(4) as u32,
+        tiles_w: out_w.div_ceil(4) as u32,
+        first: part.start as u32,
+        tiles: part.len() as u32,
+        tiles_pad: winograd_rows(part.len()) as u32,
         pad: [0; 3],
     }
 }

@@ -59,7 +59,9 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The features that the shaders can use.
-const FEATURES: wgpu::Features = wgpu::Features::SHADER_F16.union(wgpu::Features::SUBGROUP);
+const FEATURES: wgpu::Features = wgpu::Features::SHADER_F16
+    .union(wgpu::Features::SUBGROUP)
+    .union(wgpu::Features::SHADER_INT64);
 
 /// What is known of an adapter without opening it.
 pub(super) fn describe(index: usize, adapter: &wgpu::Adapter) -> DeviceInfo {
@@ -123,7 +125,8 @@ impl Shared {
             Some(Convolution::Broadcast) if !broadcasts => {
                 return Err(BackendError::Unsupported {
                     device: info.name,
-                    what: "conv2d_broadcast needs subgroups of exactly 8 lanes".into(),
+                    what: "conv2d_broadcast needs subgroups of exactly 8 lanes and 64-bit integers"
+                        .into(),
                 });
             }
             Some(chosen) => chosen,
@@ -343,12 +346,11 @@ impl Shared {
     }
 }
 
-/// Whether conv2d_broadcast can run: it is written for subgroups of 8.
+/// Whether conv2d_broadcast and its companions can run: they are written for subgroups of 8 and 64-bit words.
 fn can_broadcast(adapter: &wgpu::Adapter) -> bool {
     let info = adapter.get_info();
-    adapter.features().contains(wgpu::Features::SUBGROUP)
-        && info.subgroup_min_size == 8
-        && info.subgroup_max_size == 8
+    let needs = wgpu::Features::SUBGROUP | wgpu::Features::SHADER_INT64;
+    adapter.features().contains(needs) && info.subgroup_min_size == 8 && info.subgroup_max_size == 8
 }
 
 /// An open WebGPU adapter. Several programs may run on it from several threads.

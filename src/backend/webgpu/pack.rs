@@ -13,7 +13,7 @@ pub enum Packing {
     Broadcast,
     /// As `Broadcast`, of (O, KH, 1, KW * I).
     Unfolded,
-    /// (O, 3, 3, I) transformed to (O / 32, 16, I / 4, 32, 4), in f32 whatever the dtype.
+    /// (O, 3, 3, I) transformed to (O / B, 36, I / 4, B, 4), B of [`winograd_block`], in f32 whatever the dtype.
     Winograd,
     /// (O, I) to (I / 4, O, 4).
     Linear,
@@ -38,8 +38,8 @@ pub fn pack(tensor: &Tensor, packing: Packing, dtype: DType) -> Vec<u8> {
         (Packing::Tiled, &[o, kh, kw, i]) => tiled(data, o, kh * kw, i),
         (Packing::Broadcast, &[o, kh, kw, i]) => broadcast(data, o, kh * kw, i),
         (Packing::Unfolded, &[o, kh, kw, i]) => broadcast(data, o, kh, kw * i),
-        (Packing::Winograd, &[_, 3, 3, i]) => {
-            return bytemuck::cast_slice(&winograd(&rounded(data, dtype), i)).to_vec();
+        (Packing::Winograd, &[o, 3, 3, i]) => {
+            return bytemuck::cast_slice(&winograd(&rounded(data, dtype), o, i)).to_vec();
         }
         (Packing::Linear, &[o, i]) => linear(data, o, i),
         (Packing::Bias, &[o]) => {
@@ -79,22 +79,36 @@ fn rounded(data: &[f32], dtype: DType) -> Vec<f32> {
     }
 }
 
+/// Output channels that one invocation of `conv2d_winograd_product` computes.
+pub fn winograd_block(channels: usize) -> usize {
+    if channels.is_multiple_of(32) { 32 } else { 16 }
+}
+
 /// G w G' of each channel pair, in f64 so that the transform itself rounds once.
-fn winograd(data: &[f32], i: usize) -> Vec<f32> {
+fn winograd(data: &[f32], o: usize, i: usize) -> Vec<f32> {
     let rows = |g: [f64; 3]| {
         let [a, b, c] = g;
-        [a, (a + b + c) / 2.0, (a - b + c) / 2.0, c]
+        let (even, odd) = (-(a + c) / 6.0, -b / 6.0);
+        let (even2, odd2) = (a / 24.0 + c / 6.0, b / 12.0);
+        [
+            a / 4.0,
+            even + odd,
+            even - odd,
+            even2 + odd2,
+            even2 - odd2,
+            c,
+        ]
     };
-    let vectors = i / 4;
-    let mut packed = vec![0.0; data.len() / 9 * 16];
+    let (vectors, block) = (i / 4, winograd_block(o));
+    let mut packed = vec![0.0; data.len() / 9 * 36];
     for (k, filter) in data.chunks_exact(9 * i.max(1)).enumerate() {
         for j in 0..i {
             let tap = |u: usize, v: usize| f64::from(filter[(u * 3 + v) * i + j]);
             let columns = [0, 1, 2].map(|v| rows([tap(0, v), tap(1, v), tap(2, v)]));
-            for u in 0..4 {
+            for u in 0..6 {
                 for (v, value) in rows(columns.map(|c| c[u])).into_iter().enumerate() {
-                    let vector = ((k / 32 * 16 + u * 4 + v) * vectors + j / 4) * 32 + k % 32;
-                    packed[vector * 4 + j % 4] = value as f32;
+                    let row = (k / block * 36 + u * 6 + v) * vectors + j / 4;
+                    packed[(row * block + k % block) * 4 + j % 4] = value as f32;
                 }
             }
         }

@@ -20,6 +20,8 @@ pub struct Shader {
     pub name: &'static str,
     /// Files, to be joined in this order.
     parts: &'static [&'static str],
+    /// Whether it reads and writes whole words (`W`, `wide`, `stored`), which needs `SHADER_INT64`.
+    words: bool,
     /// In the order of binding numbers.
     pub bindings: &'static [Bind],
 }
@@ -33,6 +35,31 @@ const CONV2D_BROADCAST_PARTS: &[&str] = &[
 ];
 const CONV2D_WINOGRAD_PARTS: &[&str] = &[include_str!("../../../shaders/conv2d_winograd.wgsl")];
 const CONV2D_WINOGRAD_BINDINGS: &[Bind] = &[Uniform, Write, Write, Write, Write, Write, Read, Read];
+/// Four floats as two words: a software adapter takes as long to load or store a word as a float.
+const WORDS: &str = "
+alias Words = vec2<u64>;
+
+fn unpack(w: Words) -> vec4<f32> {
+    return bitcast<vec4<f32>>(vec4(u32(w.x), u32(w.x >> 32u), u32(w.y), u32(w.y >> 32u)));
+}
+
+fn pack(v: vec4<f32>) -> Words {
+    let b = bitcast<vec4<u32>>(v);
+    return vec2(u64(b.x) | (u64(b.y) << 32u), u64(b.z) | (u64(b.w) << 32u));
+}
+";
+/// `W` is a vector of four elements in memory, `wide` and `stored` convert it.
+const WIDE_WORDS: &str = "
+alias W = Words;
+fn wide(w: W) -> vec4<f32> { return unpack(w); }
+fn stored(v: vec4<f32>) -> W { return pack(v); }
+";
+/// As [`WIDE_WORDS`], of elements.
+const WIDE_ELEMENTS: &str = "
+alias W = E4;
+fn wide(w: W) -> vec4<f32> { return vec4<f32>(w); }
+fn stored(v: vec4<f32>) -> W { return E4(v); }
+";
 const ENCODE_PARTS: &[&str] = &[include_str!("../../../shaders/encode.wgsl")];
 const ENCODE_BINDINGS: &[Bind] = &[Uniform, Read, Write, Read, Write, Read, Uniform];
 
@@ -42,66 +69,79 @@ pub static CONV2D_TILED: Shader = Shader {
         include_str!("../../../shaders/conv2d.wgsl"),
         include_str!("../../../shaders/conv2d_tiled.wgsl"),
     ],
+    words: false,
     bindings: CONV2D_BINDINGS,
 };
 pub static CONV2D_BROADCAST: Shader = Shader {
     name: "conv2d_broadcast",
     parts: CONV2D_BROADCAST_PARTS,
+    words: true,
     bindings: CONV2D_BINDINGS,
 };
 pub static CONV2D_BROADCAST_ROWS: Shader = Shader {
     name: "conv2d_broadcast_rows",
     parts: CONV2D_BROADCAST_PARTS,
+    words: true,
     bindings: CONV2D_BINDINGS,
 };
 pub static CONV2D_WINOGRAD_INPUT: Shader = Shader {
     name: "conv2d_winograd_input",
     parts: CONV2D_WINOGRAD_PARTS,
+    words: true,
     bindings: CONV2D_WINOGRAD_BINDINGS,
 };
 pub static CONV2D_WINOGRAD_PRODUCT: Shader = Shader {
     name: "conv2d_winograd_product",
     parts: CONV2D_WINOGRAD_PARTS,
+    words: true,
     bindings: CONV2D_WINOGRAD_BINDINGS,
 };
 pub static CONV2D_WINOGRAD_OUTPUT: Shader = Shader {
     name: "conv2d_winograd_output",
     parts: CONV2D_WINOGRAD_PARTS,
+    words: true,
     bindings: CONV2D_WINOGRAD_BINDINGS,
 };
 pub static CONV2D_UNFOLD: Shader = Shader {
     name: "conv2d_unfold",
     parts: &[include_str!("../../../shaders/conv2d_unfold.wgsl")],
+    words: true,
     bindings: &[Uniform, Write, Write],
 };
 pub static MAX_POOL2D: Shader = Shader {
     name: "max_pool2d",
     parts: &[include_str!("../../../shaders/max_pool2d.wgsl")],
+    words: false,
     bindings: &[Uniform, Write, Write],
 };
 pub static AVG_POOL2D: Shader = Shader {
     name: "avg_pool2d",
     parts: &[include_str!("../../../shaders/avg_pool2d.wgsl")],
+    words: false,
     bindings: &[Uniform, Write, Write],
 };
 pub static LINEAR: Shader = Shader {
     name: "linear",
     parts: &[include_str!("../../../shaders/linear.wgsl")],
+    words: false,
     bindings: &[Uniform, Write, Write, Read, Read],
 };
 pub static TOP_K: Shader = Shader {
     name: "top_k",
     parts: &[include_str!("../../../shaders/top_k.wgsl")],
+    words: false,
     bindings: &[Uniform, Write, Write],
 };
 pub static ENCODE_COLUMNS: Shader = Shader {
     name: "encode_columns",
     parts: ENCODE_PARTS,
+    words: false,
     bindings: ENCODE_BINDINGS,
 };
 pub static ENCODE_ROWS: Shader = Shader {
     name: "encode_rows",
     parts: ENCODE_PARTS,
+    words: false,
     bindings: ENCODE_BINDINGS,
 };
 
@@ -113,6 +153,11 @@ impl Shader {
             DType::F16 => "enable f16;\nalias E = f16;\nalias E4 = vec4<f16>;\n",
         };
         let mut source = String::from(element);
+        source.push_str(if self.words { WORDS } else { "" });
+        source.push_str(match (self.words, dtype) {
+            (true, DType::F32) => WIDE_WORDS,
+            _ => WIDE_ELEMENTS,
+        });
         self.parts.iter().for_each(|part| source.push_str(part));
         source
     }
