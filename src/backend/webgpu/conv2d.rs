@@ -22,8 +22,9 @@ use crate::model::plan::{Activation, Conv2d, Plan, Step, Value};
 
 /// Below this many channels, the transforms cost more than they save.
 const WINOGRAD_CHANNELS: usize = 16;
-/// Bytes of transformed inputs and products that one part of the tiles may take: what a core's own cache holds.
-const WINOGRAD_PART: usize = 512 << 10;
+/// Bytes of transformed inputs and products that one part of the tiles may take. Less stays in a core's own cache and
+/// costs less processor time; more makes fewer dispatches, at whose ends cores wait for each other (shaders/README.md).
+const WINOGRAD_PART: usize = 2 << 20;
 
 /// RESIDUAL of the shaders: WebGPU forbids binding one range twice for writing, so that a residual in the place of the
 /// output or of the input is read through that binding.
