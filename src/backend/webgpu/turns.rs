@@ -16,10 +16,11 @@ const TOP_K_WIDTH: usize = 64;
 fn turns(plan: &Plan, step: &Step) -> usize {
     let channels = |id: ValueId| plan.values[id.0].shape[3];
     match step {
-        // The image decides, not the plan: its taps are at most four for each pixel of its shorter side.
+        // The image decides, not the plan: at most four taps for each pixel of its shorter side, and the largest that
+        // is decoded has 13,377.
         Step::Encode(_) => 0,
-        // One a tap and vector of four channels, and the loops around them; conv2d_tiled takes five for four.
-        Step::Conv2d(c) => 2 * c.kernel[0] * c.kernel[1] * (channels(c.input).div_ceil(4) + 1),
+        // conv2d_tiled makes the most: for every four vectors of four channels one, and sixteen for their channels.
+        Step::Conv2d(c) => 5 * c.kernel[0] * c.kernel[1] * (channels(c.input).div_ceil(4) + 1),
         Step::MaxPool2d(p) => p.kernel * (p.kernel + 1),
         Step::AvgPool2d(p) => p.kernel[0] * (p.kernel[1] + 1),
         Step::Linear(l) => channels(l.input).div_ceil(4),
