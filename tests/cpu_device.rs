@@ -4,33 +4,8 @@ use std::sync::Arc;
 
 use collage::backend::cpu::CpuDevice;
 use collage::backend::{BackendError, Device};
-use collage::model::plan::{AvgPool2d, Plan, Step, Value, ValueId};
-use collage::tensor::DType;
 
-/// One pooling step over a map of `side` x `side`.
-fn pooling(side: usize) -> Plan {
-    let input = Value {
-        shape: [1, side, side, 1],
-        offset: 0,
-    };
-    let output = Value {
-        shape: [1, 1, 1, 1],
-        offset: input.len(),
-    };
-    Plan {
-        name: "a file's wish".into(),
-        batch: 1,
-        dtype: DType::F32,
-        weights: Arc::default(),
-        values: vec![input, output],
-        steps: vec![Step::AvgPool2d(AvgPool2d {
-            input: ValueId(0),
-            output: ValueId(1),
-            kernel: [side, side],
-        })],
-        arena_len: input.len() + 128,
-    }
-}
+mod window;
 
 #[test]
 fn an_arena_larger_than_memory_is_refused_at_load() {
@@ -42,7 +17,7 @@ fn an_arena_larger_than_memory_is_refused_at_load() {
             continue; // known on Linux only
         };
         let side = 1 << 21; // 16 TiB of f32
-        let error = device.load(Arc::new(pooling(side))).err();
+        let error = device.load(Arc::new(window::average(side))).err();
         let Some(BackendError::OutOfMemory {
             needed, allowed, ..
         }) = error
@@ -50,6 +25,6 @@ fn an_arena_larger_than_memory_is_refused_at_load() {
             panic!("{error:?}");
         };
         assert!(needed > 1 << 44 && allowed == memory, "{needed} {allowed}");
-        assert!(device.load(Arc::new(pooling(1 << 7))).is_ok());
+        assert!(device.load(Arc::new(window::average(1 << 7))).is_ok());
     }
 }

@@ -16,6 +16,7 @@ use collage::tensor::{DType, Tensor};
 #[allow(dead_code)] // tests/ops.rs uses the rest.
 mod case;
 mod skip;
+mod window;
 
 use case::{Case, CaseInput};
 use skip::report;
@@ -331,38 +332,13 @@ fn absent_adapter_is_named_with_what_to_do() {
     );
 }
 
-/// One average over a map of `side` x `side`.
-fn vast_window(side: usize) -> Plan {
-    let input = Value {
-        shape: [1, side, side, 1],
-        offset: 0,
-    };
-    let output = Value {
-        shape: [1, 1, 1, 1],
-        offset: input.len().next_multiple_of(ARENA_ALIGN),
-    };
-    Plan {
-        name: "vast".into(),
-        batch: 1,
-        dtype: DType::F32,
-        weights: Arc::default(),
-        values: vec![input, output],
-        steps: vec![Step::AvgPool2d(AvgPool2d {
-            input: ValueId(0),
-            output: ValueId(1),
-            kernel: [side, side],
-        })],
-        arena_len: output.offset + ARENA_ALIGN,
-    }
-}
-
 #[test]
 fn value_beyond_the_binding_limit_is_refused_with_its_bytes() {
     let Some(device) = device("binding limit", None) else {
         return;
     };
     // 64 GiB of one value: beyond any adapter, and never allocated.
-    let plan = vast_window(1 << 17);
+    let plan = window::average(1 << 17);
     let error = device
         .load(Arc::new(plan))
         .err()
@@ -383,7 +359,7 @@ fn a_software_adapter_averages_any_window_rightly_or_refuses_it() {
     };
     // llvmpipe ends an invocation's loops after 65,535 turns.
     for side in [255, 256, 300] {
-        let mut plan = vast_window(side);
+        let mut plan = window::average(side);
         plan.name = format!("{side}x{side}");
         let ones = vec![1.0; plan.values[0].len()];
         match device.load(Arc::new(plan)) {

@@ -162,9 +162,8 @@ impl Device for CpuDevice {
     fn load(&self, plan: Arc<Plan>) -> Result<Box<dyn Program>, BackendError> {
         check(&plan)?;
         // A file can ask for any arena, and the system may promise memory that it does not have.
-        let needed = (plan.arena_len as u64).saturating_mul(size_of::<f32>() as u64);
         let allowed = self.info.memory_bytes.unwrap_or(u64::MAX);
-        if needed > allowed {
+        if arena_bytes(&plan) > allowed {
             return Err(out_of_memory(&self.info, &plan, allowed));
         }
         Ok(match &self.fast {
@@ -180,12 +179,17 @@ impl Device for CpuDevice {
     }
 }
 
+/// Of the arena, which is f32 here whatever the plan's dtype.
+fn arena_bytes(plan: &Plan) -> u64 {
+    (plan.arena_len as u64).saturating_mul(size_of::<f32>() as u64)
+}
+
 /// The arena of `plan` cannot be had.
 fn out_of_memory(info: &DeviceInfo, plan: &Plan, allowed: u64) -> BackendError {
     BackendError::OutOfMemory {
         device: info.name.clone(),
         plan: plan.name.clone(),
-        needed: (plan.arena_len as u64).saturating_mul(size_of::<f32>() as u64),
+        needed: arena_bytes(plan),
         allowed,
     }
 }
