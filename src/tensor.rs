@@ -129,9 +129,10 @@ mod tests {
 
     #[test]
     fn storing_rounds_to_nearest_and_ties_to_even() {
+        let step = 1.0 / 256.0; // half of bf16's at 1
         let rounded = |x: f32| DType::ALL.map(|d| d.rounded(x));
-        assert_eq!(rounded(1.0 + 0.00390625), [1.00390625, 1.00390625, 1.0]);
-        assert_eq!(rounded(1.0 + 3.0 * 0.00390625)[2], 1.015625);
+        assert_eq!(rounded(1.0 + step), [1.0 + step, 1.0 + step, 1.0]);
+        assert_eq!(rounded(1.0 + 3.0 * step)[2], 1.0 + 4.0 * step);
         assert_eq!(rounded(1e6), [1e6, f32::INFINITY, 999_424.0]);
         for dtype in DType::ALL {
             assert_eq!(dtype.rounded(dtype.largest()), dtype.largest());
