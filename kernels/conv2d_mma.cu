@@ -107,10 +107,10 @@ template <typename T, class S> struct Copies {
     }
 
     /// Begins the next tile of the depth.
-    __device__ __forceinline__ void copy(const Conv2dArgs& a, u8* stage) {
+    __device__ __forceinline__ void copy(const Conv2dArgs& a, u8* stage, bool wanted) {
         const T* input = static_cast<const T*>(a.input);
         const T* weights = static_cast<const T*>(a.weight);
-        const bool inside = cursor.u < a.kernel_h;
+        const bool inside = wanted && cursor.u < a.kernel_h;
 #pragma unroll
         for (u32 j = 0; j < PIXEL_ROWS; ++j) {
             const bool valid = inside && y[j] + cursor.u < a.h && x[j] + cursor.v < a.w;
@@ -154,7 +154,7 @@ __device__ __forceinline__ void sum_depth(const Conv2dArgs& a, u8* shared, const
     Copies<T, S> copies(a, run, channel, begin * S::DEPTH);
 #pragma unroll
     for (u32 s = 0; s < S::STAGES; ++s) {
-        if (begin + s < end) copies.copy(a, shared + s * S::STAGE_BYTES);
+        copies.copy(a, shared + s * S::STAGE_BYTES, begin + s < end);
         ptx::cp_async_commit();
     }
     const u32 lane = ptx::lane(), warp = ptx::warp();
@@ -182,7 +182,7 @@ __device__ __forceinline__ void sum_depth(const Conv2dArgs& a, u8* shared, const
                 ptx::cp_async_wait<S::STAGES - 2>();
                 ptx::sync_block(); // the next tile is here, and nobody needs this one's stage any more
                 fragments[(step + 1) % 2].load(shared + next, 0, pixels_at, channels_at); // after the last: not used
-                if (tile + S::STAGES < end) copies.copy(a, shared + at);
+                copies.copy(a, shared + at, tile + S::STAGES < end);
                 ptx::cp_async_commit();
             }
 #pragma unroll
