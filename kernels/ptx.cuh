@@ -65,6 +65,18 @@ __device__ inline u16 f32_to_bf16(float x) {
     if ((bits & 0x7fffffffu) > 0x7f800000u) return u16((bits >> 16u) | 0x40u);
     return u16((bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u);
 }
+/// Two at once, `low` in the lower half; to nearest, ties to even. sm_80.
+__device__ inline u32 f32_to_f16_pair(float low, float high) {
+    u32 bits;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+    return bits;
+}
+/// Two at once, `low` in the lower half; to nearest, ties to even. A NaN becomes 0x7fff. sm_80.
+__device__ inline u32 f32_to_bf16_pair(float low, float high) {
+    u32 bits;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+    return bits;
+}
 /// The exponential, to about 2 ulp over the range that softmax uses.
 __device__ inline float exp(float x) { return expf(x); }
 /// x * y + z, rounded once.
@@ -87,6 +99,11 @@ __device__ inline u32 atomic_add_acq_rel(u32* at, u32 x) {
 }
 /// A load that sees what other blocks have written and released: not from this multiprocessor's first-level cache.
 __device__ inline float load_device(const float* at) { return __ldcg(at); }
+/// Four of them, 16-byte aligned.
+__device__ inline void load_device_x4(float (&x)[4], const float* at) {
+    const float4 v = __ldcg(reinterpret_cast<const float4*>(at));
+    x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
+}
 
 // ---- within a warp: all 32 threads take part ----
 
