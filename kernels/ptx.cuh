@@ -65,6 +65,17 @@ __device__ inline u16 f32_to_bf16(float x) {
     if ((bits & 0x7fffffffu) > 0x7f800000u) return u16((bits >> 16u) | 0x40u);
     return u16((bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u);
 }
+/// Two at once, each to nearest, ties to even; `low` in the lower half. sm_80.
+__device__ inline u32 f32_to_f16x2(float low, float high) {
+    u32 bits;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+    return bits;
+}
+__device__ inline u32 f32_to_bf16x2(float low, float high) {
+    u32 bits;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+    return bits;
+}
 /// The exponential, to about 2 ulp over the range that softmax uses.
 __device__ inline float exp(float x) { return expf(x); }
 /// x * y + z, rounded once.
@@ -208,6 +219,13 @@ __device__ inline void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" 
 __device__ inline void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 /// Waits until at most `N` of the latest groups are still under way.
 template <u32 N> __device__ inline void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory"); }
+
+/// No instruction: what the program does with d after this line, the compiler does after it too. `wgmma_wait` does not name
+/// the sums that it waits for, so without this the compiler could use them earlier.
+template <u32 N> __device__ __forceinline__ void wgmma_settle(float (&d)[N]) {
+#pragma unroll
+    for (u32 i = 0; i < N; i++) asm volatile("" : "+f"(d[i])::"memory");
+}
 
 // Products. `a` describes 64 rows, `b` 256 or 128 rows (the columns of d), both K-major by 16 of the depth; the sums are f32.
 // Where `accumulate` is 0, d is what it was not: d = a b, else d += a b. Thread t of the warpgroup holds, for its row
