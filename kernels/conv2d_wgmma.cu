@@ -1,4 +1,34 @@
-#include <conv2d.cuh>
+//! conv2d_wgmma: implicit GEMM on Hopper's warpgroup products, fed by the copy engine.
+//!
+//! Formula   conv2d.cuh's, for f16 and bf16. The weights are the left factor, so that a tile is channels x pixels:
+//!           y^T (O, pixels) = w (O, depth) x^T (depth, pixels), both with the depth fastest. So 64 channels fill a product
+//!           too, whose right factor may have 256 columns.
+//! Layout    w (O, KH, KW, C) as in the plan; the rest as conv2d.cuh says.
+//!           Two tensor maps, of the dtype, no interleave, swizzle 128 B, L2 promotion 256 B, zeros outside (OOB_FILL_NONE):
+//!           weights  cuTensorMapEncodeTiled, rank 2: dims {KH*KW*C, O}, strides {KH*KW*C*2} bytes, box {64, channels of a
+//!                    tile}, element strides {1, 1}.
+//!           pixels   cuTensorMapEncodeIm2col, rank 4, of the input: dims {C, W, H, N}, strides {C*2, W*C*2, H*W*C*2} bytes,
+//!                    lower corner {-p, -p}, upper corner {p-(KW-1), p-(KH-1)} (W first, as in the dims, whatever order the
+//!                    driver's manual names), 64 channels a pixel, pixels of a tile a column, element strides {1, s, s, 1}.
+//!           The corners bound where windows begin: at -p + s*ox, of which W-1 + p-(KW-1) is the last place that a window
+//!           fits at. The engine walks these places by s, first W, then H, then N, adds the tap (v, u) to each, and gives
+//!           zeros outside the map and after the last image.
+//! Threads   384, a block a multiprocessor, each of which takes every grid-th turn: a tile, or a part of its depth where
+//!           splits > 1. Thread 0 loads stages of 64 of the depth into a ring. Threads 32 to 127 move, by 16 bytes, residuals
+//!           in and results out, while the next tile is multiplied. Threads 128 to 383 are two warpgroups that multiply, 64
+//!           channels by all pixels of a tile: in large and wide both work on one tile, half the channels each; in narrow
+//!           each has tiles of its own, so that one finishes while the other multiplies.
+//!           large: 128 channels x 256 pixels, 3 stages. wide: 128 x 128, 6 stages. narrow: 64 x 256, 4 stages.
+//! Parts     Each writes its sums to partial (splits, pixels, O); the one that is the last by the tile's ticket adds them in
+//!           order. No block waits for another.
+//! Order     Weights, which no kernel writes, are fetched before the kernel before has ended; pixels, residual and results
+//!           are touched after.
+//! Limits    grid (1 to min(turns, multiprocessors)), turns = ceil(pixels / tile) * ceil(O / tile) * splits; splits at most
+//!           KH*KW*C / 64; C % 64 == 0; O % 8 == 0; no residual or a plain one; s <= 8; p <= 128; KH, KW <= p + 129; input,
+//!           output, weights and residual aligned to 16 bytes; partial below 2^31 elements. Of a 1x1 kernel of stride 1
+//!           without padding the host may as well say that it is one row: n = h = 1, w = pixels.
+//! Speed     benches/runs.
+#include <conv2d_wgmma.cuh>
 
 /// Mirrored in src/backend/cuda/args.rs.
 struct Conv2dWgmmaArgs {
@@ -7,85 +37,6 @@ struct Conv2dWgmmaArgs {
     Conv2dArgs conv;
 };
 static_assert(sizeof(Conv2dWgmmaArgs) == 384, "as src/backend/cuda/args.rs has it");
-
-constexpr u32 DEPTH = 64;        // of a stage: 128 bytes of a row, the widest that the copy engine swizzles
-constexpr u32 ROWS = 64;         // channels of a warpgroup
-constexpr u32 WARPGROUP = 128;   // its threads
-constexpr u32 THREADS = 3 * WARPGROUP;
-constexpr u32 MOVERS = 96;       // threads 32 to 127
-constexpr u32 LOADER_REGISTERS = 56, MULTIPLIER_REGISTERS = 224; // of a thread; 65,536 in all, with 168 at the start
-
-/// One shape of tile: GROUPS warpgroups share one, 64 channels each.
-template <typename T_, u32 PIXELS_, u32 GROUPS_, u32 STAGES_> struct Tile {
-    using T = T_;
-    static constexpr u32 PIXELS = PIXELS_;
-    static constexpr u32 GROUPS = GROUPS_;
-    static constexpr u32 STAGES = STAGES_;
-    static constexpr u32 CHANNELS = ROWS * GROUPS;
-    static constexpr u32 BUFFERS = 2 / GROUPS; // tiles under way at once
-    static constexpr u32 CHUNKS = CHANNELS / 8; // vectors of 16 bytes in a pixel's channels
-};
-
-template <typename K> struct Stage {
-    typename K::T weights[K::CHANNELS][DEPTH];
-    typename K::T pixels[K::PIXELS][DEPTH];
-};
-
-template <typename K> struct Shared {
-    Stage<K> stages[K::STAGES];
-    typename K::T staging[K::BUFFERS][K::PIXELS][K::CHANNELS]; // residual, then result; vectors permuted by `staged`
-    u64 full[K::STAGES], empty[K::STAGES];                     // a stage is loaded; is used up
-    u64 ready[K::BUFFERS], done[K::BUFFERS];                   // a buffer holds the residual; holds the result
-    u32 last[K::BUFFERS];                                      // this block completes the tile (where splits > 1)
-};
-
-/// Where vector `chunk` of a pixel lies: so permuted, the same vector of 8 pixels is in 8 different groups of banks.
-template <typename K> __device__ inline typename K::T* staged(Shared<K>& s, u32 buffer, u32 pixel, u32 chunk) {
-    return &s.staging[buffer][pixel][(chunk ^ (pixel & 7u)) * 8u];
-}
-
-/// What a block does in one turn: a tile, or one part of its depth.
-struct Turn {
-    u32 pixel, channel; // the tile's first
-    u32 begin, end;     // steps of the depth, DEPTH each
-    u32 split;
-    u32 ticket;
-};
-
-template <typename K> __device__ inline u32 turns(const Conv2dArgs& a) {
-    return divide_up(a.n * a.out_h * a.out_w, K::PIXELS) * divide_up(a.out_c, K::CHANNELS) * a.splits;
-}
-
-/// Parts of a tile are neighbours, then come the tiles of the same pixels: what runs at the same time shares its pixels in
-/// the second-level cache, where the weights stay.
-template <typename K> __device__ inline Turn turn_at(const Conv2dArgs& a, u32 index) {
-    const u32 pixel_tiles = divide_up(a.n * a.out_h * a.out_w, K::PIXELS);
-    const u32 channel_tiles = divide_up(a.out_c, K::CHANNELS);
-    const u32 steps = a.kernel_h * a.kernel_w * (a.c / DEPTH);
-    const u32 split = index % a.splits;
-    const u32 channel_tile = index / a.splits % channel_tiles;
-    const u32 pixel_tile = index / a.splits / channel_tiles;
-    return Turn{pixel_tile * K::PIXELS, channel_tile * K::CHANNELS, split * steps / a.splits,
-                (split + 1) * steps / a.splits, split, pixel_tile + channel_tile * pixel_tiles};
-}
-
-/// A place in the ring of stages, and how often the ring went round.
-template <typename K> struct Ring {
-    u32 stage = 0;
-    u32 phase = 0;
-    __device__ void advance(u32 steps) {
-        const u32 at = stage + steps;
-        stage = at % K::STAGES;
-        phase ^= at / K::STAGES & 1u;
-    }
-    __device__ void next() {
-        stage++;
-        if (stage == K::STAGES) {
-            stage = 0;
-            phase ^= 1u;
-        }
-    }
-};
 
 // ---- the loader: one thread ----
 
@@ -139,31 +90,33 @@ template <typename K> __device__ inline void load(const Conv2dWgmmaArgs& args, S
 
 // ---- the movers: three warps ----
 
-/// Calls `each(staged vector, index of its first element in the output)` for this thread's vectors of a tile. A vector is
-/// always the same thread's, so that one may follow another into its place without a barrier.
+constexpr u32 MOVERS = 96;
+constexpr u32 BATCH = 4; // vectors of a mover under way at once
+
+/// A mover's vectors of a tile: one of every STRIDE pixels, always the same channels. A vector's place is always the same
+/// thread's, so a residual may follow a result into it without a barrier.
 template <typename K> struct Vectors {
-    u32 chunk, pixel, pixels;
-    u32 at, row;
-    __device__ Vectors(const Conv2dArgs& a, const Turn& turn, u32 me) {
+    static constexpr u32 STRIDE = MOVERS / K::CHUNKS;
+    u32 chunk;         // of the tile's channels
+    u32 pixel, pixels; // the first, and the end, in the tile
+    u32 at;            // of the first, in the output and in a plain residual
+    __device__ Vectors(const Conv2dArgs& a, const Turn& turn) {
+        const u32 me = ptx::thread() - 32u;
         chunk = me % K::CHUNKS;
         pixel = me / K::CHUNKS;
         const u32 left = a.n * a.out_h * a.out_w - turn.pixel;
         pixels = turn.channel + chunk * 8 >= a.out_c ? 0 : (left < K::PIXELS ? left : K::PIXELS);
-        row = a.out_c;
-        at = (turn.pixel + pixel) * row + turn.channel + chunk * 8;
+        at = (turn.pixel + pixel) * a.out_c + turn.channel + chunk * 8;
     }
 };
-constexpr u32 BATCH = 4; // vectors of a thread under way at once
-
-template <typename K> __device__ inline void bring_residual(const Conv2dArgs& a, Shared<K>& s, u32 buffer, const Turn& turn) {
-    using T = typename K::T;
+template <typename K>
+__device__ inline void bring_residual(const Conv2dArgs& a, Shared<K>& s, u32 buffer, const Turn& turn) {
     if (a.residual != nullptr) {
-        constexpr u32 STRIDE = MOVERS / K::CHUNKS;
-        const Vectors<K> mine(a, turn, ptx::thread() - 32u);
-        u32 at = mine.at;
-        for (u32 pixel = mine.pixel; pixel < mine.pixels; pixel += STRIDE) {
-            ptx::cp_async_16(staged<K>(s, buffer, pixel, mine.chunk), static_cast<const T*>(a.residual) + at, 16);
-            at += STRIDE * mine.row;
+        const Vectors<K> mine(a, turn);
+        const typename K::T* from = static_cast<const typename K::T*>(a.residual) + mine.at;
+        for (u32 pixel = mine.pixel; pixel < mine.pixels; pixel += mine.STRIDE) {
+            ptx::cp_async_16(staged<K>(s, buffer, pixel, mine.chunk), from, 16);
+            from += mine.STRIDE * a.out_c;
         }
         ptx::cp_async_commit();
         ptx::cp_async_wait<0>();
@@ -171,23 +124,22 @@ template <typename K> __device__ inline void bring_residual(const Conv2dArgs& a,
     ptx::mbarrier_arrive(&s.ready[buffer]);
 }
 
-template <typename K> __device__ inline void store_result(const Conv2dArgs& a, Shared<K>& s, u32 buffer, const Turn& turn) {
-    using T = typename K::T;
-    constexpr u32 STRIDE = MOVERS / K::CHUNKS;
-    const Vectors<K> mine(a, turn, ptx::thread() - 32u);
-    T* to = static_cast<T*>(a.output) + mine.at;
-    for (u32 first = mine.pixel; first < mine.pixels; first += BATCH * STRIDE) {
-        Vec<T> x[BATCH];
+template <typename K>
+__device__ inline void store_result(const Conv2dArgs& a, Shared<K>& s, u32 buffer, const Turn& turn) {
+    const Vectors<K> mine(a, turn);
+    typename K::T* to = static_cast<typename K::T*>(a.output) + mine.at;
+    for (u32 first = mine.pixel; first < mine.pixels; first += BATCH * mine.STRIDE) {
+        Vec<typename K::T> x[BATCH];
 #pragma unroll
         for (u32 i = 0; i < BATCH; i++) {
-            const u32 pixel = first + i * STRIDE;
+            const u32 pixel = first + i * mine.STRIDE;
             if (pixel < mine.pixels) x[i] = load_vec(staged<K>(s, buffer, pixel, mine.chunk));
         }
 #pragma unroll
         for (u32 i = 0; i < BATCH; i++) {
-            if (first + i * STRIDE < mine.pixels) store_vec(to + i * STRIDE * mine.row, x[i]);
+            if (first + i * mine.STRIDE < mine.pixels) store_vec(to, x[i]);
+            to += mine.STRIDE * a.out_c;
         }
-        to += BATCH * STRIDE * mine.row;
     }
 }
 
@@ -210,22 +162,29 @@ template <typename K> __device__ inline void move(const Conv2dArgs& a, Shared<K>
 
 // ---- the multipliers: two warpgroups ----
 
-__device__ __forceinline__ void product(f16, f32 (&d)[128], u64 a, u64 b, u32 add) { ptx::wgmma_m64n256k16_f16(d, a, b, add); }
-__device__ __forceinline__ void product(bf16, f32 (&d)[128], u64 a, u64 b, u32 add) { ptx::wgmma_m64n256k16_bf16(d, a, b, add); }
-__device__ __forceinline__ void product(f16, f32 (&d)[64], u64 a, u64 b, u32 add) { ptx::wgmma_m64n128k16_f16(d, a, b, add); }
-__device__ __forceinline__ void product(bf16, f32 (&d)[64], u64 a, u64 b, u32 add) { ptx::wgmma_m64n128k16_bf16(d, a, b, add); }
+__device__ __forceinline__ void product(f16, f32 (&d)[128], u64 w, u64 x, u32 add) { ptx::wgmma_m64n256k16_f16(d, w, x, add); }
+__device__ __forceinline__ void product(bf16, f32 (&d)[128], u64 w, u64 x, u32 add) {
+    ptx::wgmma_m64n256k16_bf16(d, w, x, add);
+}
+__device__ __forceinline__ void product(f16, f32 (&d)[64], u64 w, u64 x, u32 add) { ptx::wgmma_m64n128k16_f16(d, w, x, add); }
+__device__ __forceinline__ void product(bf16, f32 (&d)[64], u64 w, u64 x, u32 add) { ptx::wgmma_m64n128k16_bf16(d, w, x, add); }
 
 __device__ inline u32 pack(f16, f32 low, f32 high) { return ptx::f32_to_f16x2(low, high); }
 __device__ inline u32 pack(bf16, f32 low, f32 high) { return ptx::f32_to_bf16x2(low, high); }
 
+__device__ inline u32 positive(f16, u32 pair) { return ptx::max_f16x2(pair, 0); }
+__device__ inline u32 positive(bf16, u32 pair) { return ptx::max_bf16x2(pair, 0); }
 __device__ inline f32 low_half(f16, u32 pair) { return to_f32(f16{u16(pair)}); }
 __device__ inline f32 high_half(f16, u32 pair) { return to_f32(f16{u16(pair >> 16u)}); }
 __device__ inline f32 low_half(bf16, u32 pair) { return ptx::bits_to_f32(pair << 16u); }
 __device__ inline f32 high_half(bf16, u32 pair) { return ptx::bits_to_f32(pair & 0xffff0000u); }
 
 /// d = the products of `steps` steps, from where the ring is. One step's products run while the next's are being issued.
+/// `follow` then lets the other warpgroup begin, where each has tiles of its own: a wait for a stage knows only whether the
+/// ring went round an odd or an even number of times, so nobody may wait for a round before the one before it is loaded.
 template <typename K>
-__device__ __forceinline__ void multiply_steps(Shared<K>& s, Ring<K>& ring, u32 steps, u32 first_row, f32 (&d)[K::PIXELS / 2]) {
+__device__ __forceinline__ void multiply_steps(Shared<K>& s, Ring<K>& ring, u32 steps, u32 first_row, u64* follow,
+                                               f32 (&d)[K::PIXELS / 2]) {
     u32 previous = 0;
     for (u32 step = 0; step < steps; step++) {
         ptx::mbarrier_wait(&s.full[ring.stage], ring.phase);
@@ -233,50 +192,55 @@ __device__ __forceinline__ void multiply_steps(Shared<K>& s, Ring<K>& ring, u32 
         const u64 pixels = ptx::wgmma_descriptor(s.stages[ring.stage].pixels);
         ptx::wgmma_fence();
 #pragma unroll
-        for (u32 k = 0; k < DEPTH / 16; k++) product(typename K::T{}, d, weights + 2 * k, pixels + 2 * k, step + k);
+        for (u32 k = 0; k < DEPTH / 16; k++) product(typename K::T{}, d, weights + 2 * k, pixels + 2 * k, k > 0 ? 1u : step);
         ptx::wgmma_commit();
         ptx::wgmma_wait<1>();
         if (step > 0 && ptx::lane() == 0) ptx::mbarrier_arrive(&s.empty[previous]);
         previous = ring.stage;
         ring.next();
     }
+    if (K::GROUPS == 1 && ptx::lane() == 0) ptx::mbarrier_arrive(follow);
     ptx::wgmma_wait<0>();
     ptx::wgmma_settle(d);
     if (ptx::lane() == 0) ptx::mbarrier_arrive(&s.empty[previous]);
+}
+
+/// Calls `each(sum, its place in a part)` for those of this thread's sums that are outputs.
+template <typename K, typename Each>
+__device__ __forceinline__ void each_sum(const Conv2dArgs& a, const Turn& turn, u32 row, u32 split, f32 (&d)[K::PIXELS / 2],
+                                         Each each) {
+    const u32 pixels = a.n * a.out_h * a.out_w;
+    const u32 first = turn.pixel + ptx::lane() % 4 * 2;
+    const u32 left = first < pixels ? pixels - first : 0;
+    const u32 rows = row + 8 < a.out_c ? 2 : row < a.out_c ? 1 : 0;
+    f32* at = a.partial + (split * pixels + first) * a.out_c + row;
+#pragma unroll
+    for (u32 j = 0; j < K::PIXELS / 8; j++) {
+#pragma unroll
+        for (u32 i = 0; i < 4; i++) {
+            if (8 * j + i % 2 < left && i / 2 < rows) each(d[4 * j + i], at + i % 2 * a.out_c + i / 2 * 8);
+        }
+        at += 8 * a.out_c;
+    }
 }
 
 /// Writes this part's sums; the block that is the last of the tile's parts reads all of them into d, in order.
 template <typename K>
 __device__ __forceinline__ bool join_parts(const Conv2dArgs& a, Shared<K>& s, const Turn& turn, u32 buffer, u32 row,
                                            f32 (&d)[K::PIXELS / 2]) {
-    const u32 pixels = a.n * a.out_h * a.out_w;
-    const u32 column = turn.pixel + ptx::lane() % 4 * 2;
-    f32* part = a.partial + turn.split * pixels * a.out_c + row;
-#pragma unroll
-    for (u32 i = 0; i < K::PIXELS / 2; i++) {
-        const u32 pixel = column + i / 4 * 8 + i % 2;
-        const u32 below = i / 2 % 2 * 8;
-        if (pixel < pixels && row + below < a.out_c) part[pixel * a.out_c + below] = d[i];
-    }
-    const u32 barrier = 1 + buffer;
-    ptx::sync_named(barrier, K::GROUPS * WARPGROUP);
+    each_sum<K>(a, turn, row, turn.split, d, [](f32& sum, f32* at) { *at = sum; });
+    ptx::sync_named(1 + buffer, K::GROUPS * WARPGROUP);
     if (ptx::thread() == WARPGROUP * (1 + buffer)) {
-        const u32 before = ptx::atomic_add_acq_rel(&a.tickets[turn.ticket], 1);
-        s.last[buffer] = before == a.splits - 1;
-        if (before == a.splits - 1) a.tickets[turn.ticket] = 0;
+        const bool last = ptx::atomic_add_acq_rel(&a.tickets[turn.ticket], 1) == a.splits - 1;
+        if (last) a.tickets[turn.ticket] = 0;
+        s.last[buffer] = last;
     }
-    ptx::sync_named(barrier, K::GROUPS * WARPGROUP);
+    ptx::sync_named(1 + buffer, K::GROUPS * WARPGROUP);
     if (s.last[buffer] == 0) return false;
 #pragma unroll
     for (u32 i = 0; i < K::PIXELS / 2; i++) d[i] = 0.0f;
     for (u32 split = 0; split < a.splits; split++) {
-        const f32* from = a.partial + split * pixels * a.out_c + row;
-#pragma unroll
-        for (u32 i = 0; i < K::PIXELS / 2; i++) {
-            const u32 pixel = column + i / 4 * 8 + i % 2;
-            const u32 below = i / 2 % 2 * 8;
-            if (pixel < pixels && row + below < a.out_c) d[i] += ptx::load_device(from + pixel * a.out_c + below);
-        }
+        each_sum<K>(a, turn, row, split, d, [](f32& sum, f32* at) { sum += ptx::load_device(at); });
     }
     return true;
 }
@@ -291,28 +255,32 @@ __device__ __forceinline__ void finish(const Conv2dArgs& a, Shared<K>& s, u32 bu
     const u32 chunk = first_row / 8 + lane / 8 % 2;
     const u32 pixel = lane / 16 * 8 + lane % 8;
     const bool adds = a.residual != nullptr;
+    u32 r[2][4] = {};
+    if (adds) ptx::ldmatrix_x4_trans(r[0], staged<K>(s, buffer, pixel, chunk));
 #pragma unroll
     for (u32 j = 0; j < K::PIXELS / 16; j++) {
-        T* at = staged<K>(s, buffer, 16 * j + pixel, chunk);
-        u32 r[4] = {0, 0, 0, 0};
-        if (adds) ptx::ldmatrix_x4_trans(r, at);
+        if (adds && j + 1 < K::PIXELS / 16) {
+            ptx::ldmatrix_x4_trans(r[(j + 1) % 2], staged<K>(s, buffer, 16 * (j + 1) + pixel, chunk));
+        }
+        u32 y[4];
 #pragma unroll
         for (u32 m = 0; m < 4; m++) {
             f32 low = d[8 * j + 2 * m] + bias[m % 2];
             f32 high = d[8 * j + 2 * m + 1] + bias[m % 2];
             if (adds) {
-                low += low_half(T{}, r[m]);
-                high += high_half(T{}, r[m]);
+                low += low_half(T{}, r[j % 2][m]);
+                high += high_half(T{}, r[j % 2][m]);
             }
-            r[m] = pack(T{}, activate(a, low), activate(a, high));
+            y[m] = pack(T{}, low, high);
+            if (a.relu != 0) y[m] = positive(T{}, y[m]); // of what is rounded: half the instructions, the same result
         }
-        ptx::stmatrix_x4_trans(at, r);
+        ptx::stmatrix_x4_trans(staged<K>(s, buffer, 16 * j + pixel, chunk), y);
     }
 }
 
 template <typename K> __device__ __forceinline__ void multiply(const Conv2dArgs& a, Shared<K>& s) {
     ptx::grid_wait();
-    const u32 group = ptx::thread() / WARPGROUP - 1;
+    const u32 group = ptx::shuffle(ptx::thread() / WARPGROUP, 0) - 1; // shuffled, so that it is known to be uniform
     const u32 first_row = (K::GROUPS == 1 ? 0 : group * ROWS); // in the tile
     const u32 warp_row = first_row + ptx::warp() % 4 * 16;
     const u32 count = turns<K>(a);
@@ -327,13 +295,18 @@ template <typename K> __device__ __forceinline__ void multiply(const Conv2dArgs&
         }
         const u32 row = turn.channel + warp_row + ptx::lane() / 4;
         const f32 bias[2] = {row < a.out_c ? a.bias[row] : 0.0f, row + 8 < a.out_c ? a.bias[row + 8] : 0.0f};
+        if (K::GROUPS == 1 && number > 0) ptx::mbarrier_wait(&s.follow[buffer], (number - 1) / 2 & 1u);
         f32 d[K::PIXELS / 2];
-        multiply_steps<K>(s, ring, turn.end - turn.begin, first_row, d);
+        multiply_steps<K>(s, ring, turn.end - turn.begin, first_row, &s.follow[K::BUFFERS - 1 - buffer], d);
         ptx::mbarrier_wait(&s.ready[buffer], number / K::BUFFERS & 1u);
         if (a.splits == 1 || join_parts<K>(a, s, turn, buffer, row, d)) finish<K>(a, s, buffer, warp_row, bias, d);
         ptx::mbarrier_arrive(&s.done[buffer]);
     }
 }
+
+// Of a thread. A block starts with 168 for each; this many for a loader or mover and for a multiplier fit into 65,536.
+constexpr u32 MOVER_REGISTERS = 40;
+constexpr u32 MULTIPLIER_REGISTERS = 232;
 
 template <typename K> __device__ inline void conv2d_wgmma(const Conv2dWgmmaArgs& args) {
     Shared<K>& s = *static_cast<Shared<K>*>(ptx::shared_memory());
@@ -345,12 +318,13 @@ template <typename K> __device__ inline void conv2d_wgmma(const Conv2dWgmmaArgs&
         for (u32 i = 0; i < K::BUFFERS; i++) {
             ptx::mbarrier_init(&s.ready[i], MOVERS);
             ptx::mbarrier_init(&s.done[i], K::GROUPS * WARPGROUP);
+            ptx::mbarrier_init(&s.follow[i], WARPGROUP / 32);
         }
         ptx::mbarrier_init_fence();
     }
     ptx::sync_block();
     if (ptx::thread() < WARPGROUP) {
-        ptx::registers_give<LOADER_REGISTERS>();
+        ptx::registers_give<MOVER_REGISTERS>();
         if (ptx::thread() == 0) load<K>(args, s);
         if (ptx::warp() != 0) move<K>(args.conv, s);
     } else {

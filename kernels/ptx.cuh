@@ -76,6 +76,17 @@ __device__ inline u32 f32_to_bf16x2(float low, float high) {
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
     return bits;
 }
+/// The greater of each pair of halves; where one is a NaN, the other. sm_80.
+__device__ inline u32 max_f16x2(u32 x, u32 y) {
+    u32 bits;
+    asm("max.f16x2 %0, %1, %2;" : "=r"(bits) : "r"(x), "r"(y));
+    return bits;
+}
+__device__ inline u32 max_bf16x2(u32 x, u32 y) {
+    u32 bits;
+    asm("max.bf16x2 %0, %1, %2;" : "=r"(bits) : "r"(x), "r"(y));
+    return bits;
+}
 /// The exponential, to about 2 ulp over the range that softmax uses.
 __device__ inline float exp(float x) { return expf(x); }
 /// x * y + z, rounded once.
