@@ -109,6 +109,7 @@ template <typename K> struct Vectors {
         at = (turn.pixel + pixel) * a.out_c + turn.channel + chunk * 8;
     }
 };
+
 template <typename K>
 __device__ inline void bring_residual(const Conv2dArgs& a, Shared<K>& s, u32 buffer, const Turn& turn) {
     if (a.residual != nullptr) {
@@ -162,12 +163,19 @@ template <typename K> __device__ inline void move(const Conv2dArgs& a, Shared<K>
 
 // ---- the multipliers: two warpgroups ----
 
-__device__ __forceinline__ void product(f16, f32 (&d)[128], u64 w, u64 x, u32 add) { ptx::wgmma_m64n256k16_f16(d, w, x, add); }
+// d += w x, or d = w x where `add` is 0.
+__device__ __forceinline__ void product(f16, f32 (&d)[128], u64 w, u64 x, u32 add) {
+    ptx::wgmma_m64n256k16_f16(d, w, x, add);
+}
 __device__ __forceinline__ void product(bf16, f32 (&d)[128], u64 w, u64 x, u32 add) {
     ptx::wgmma_m64n256k16_bf16(d, w, x, add);
 }
-__device__ __forceinline__ void product(f16, f32 (&d)[64], u64 w, u64 x, u32 add) { ptx::wgmma_m64n128k16_f16(d, w, x, add); }
-__device__ __forceinline__ void product(bf16, f32 (&d)[64], u64 w, u64 x, u32 add) { ptx::wgmma_m64n128k16_bf16(d, w, x, add); }
+__device__ __forceinline__ void product(f16, f32 (&d)[64], u64 w, u64 x, u32 add) {
+    ptx::wgmma_m64n128k16_f16(d, w, x, add);
+}
+__device__ __forceinline__ void product(bf16, f32 (&d)[64], u64 w, u64 x, u32 add) {
+    ptx::wgmma_m64n128k16_bf16(d, w, x, add);
+}
 
 __device__ inline u32 pack(f16, f32 low, f32 high) { return ptx::f32_to_f16x2(low, high); }
 __device__ inline u32 pack(bf16, f32 low, f32 high) { return ptx::f32_to_bf16x2(low, high); }
