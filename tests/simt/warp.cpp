@@ -1,6 +1,6 @@
 //! Matrices that a warp moves between shared memory and its registers, and multiplies. See warp.h.
 
-#include "warp.h"
+#include "ptx.cuh"
 
 #include <cstring>
 
