@@ -27,20 +27,31 @@ struct Thread {
     u32 warp; // index / 32
 };
 
-/// The running fiber.
-Thread& self();
-
 /// Where the running block is, and how large it and its grid are.
 struct Place {
     u32 block[3];
     u32 grid[3];
     u32 threads;
 };
-const Place& place();
+
+namespace detail {
+/// What the running fiber is told of itself; inline, because kernels ask in their innermost loops.
+struct Running {
+    Thread* thread;
+    const Place* place;
+    u8* shared;
+    u32 shared_bytes;
+};
+extern Running running;
+} // namespace detail
+
+/// The running fiber.
+inline Thread& self() { return *detail::running.thread; }
+inline const Place& place() { return *detail::running.place; }
 
 /// The block's shared memory: exactly as many bytes as the launch gives, aligned to 1,024, 0xff at first.
-u8* shared_base();
-u32 shared_bytes();
+inline u8* shared_base() { return detail::running.shared; }
+inline u32 shared_bytes() { return detail::running.shared_bytes; }
 /// Addresses in the shared window start here and not at 0, so that an uninitialised one does not fit by accident.
 constexpr u32 SHARED_WINDOW = 1024;
 

@@ -3,6 +3,9 @@
 //!
 //! (By hand, because target_clones needs an ifunc, which runs before a sanitizer's runtime does.)
 
+// The build turns contraction off, for kernels; here it changes nothing but the speed (see tensor_core.h).
+#pragma GCC optimize("fp-contract=fast")
+
 #include "tensor_core.h"
 
 #include <cstring>
@@ -52,29 +55,41 @@ INLINE void multiply_lane(float* d, u32 half, const float* low, const float* hig
     }
 }
 
-/// The same for mma's 8 columns, where a lane has 4 accumulators.
-INLINE void multiply_short_lane(float* d, const float* low, const float* high, const float* columns, bool accumulate) {
-    F4* out = reinterpret_cast<F4*>(d);
-    F4 sum{};
-    if (accumulate) sum = *out;
-    for (u32 k = 0; k < DEPTH; k++) {
-        sum += F4{low[k], low[k], high[k], high[k]} * *reinterpret_cast<const F4*>(columns + 4 * k);
+/// The same for mma's 8 columns, where a lane has 4 accumulators: four lanes at a time, so that their sums do not wait for
+/// each other.
+INLINE void multiply_short(float* const* d, const float* a, const float* spread, bool accumulate) {
+    F4 rows[8][DEPTH];
+    for (u32 g = 0; g < 8; g++) {
+        for (u32 k = 0; k < DEPTH; k++) {
+            const float low = a[g * DEPTH + k], high = a[(g + 8) * DEPTH + k];
+            rows[g][k] = F4{low, low, high, high};
+        }
     }
-    *out = sum;
+    for (u32 q = 0; q < 4; q++) {
+        const F4* columns = reinterpret_cast<const F4*>(spread + q * DEPTH * 4);
+        for (u32 g = 0; g < 8; g += 4) {
+            F4* out[4];
+            for (u32 i = 0; i < 4; i++) out[i] = reinterpret_cast<F4*>(d[4 * (g + i) + q]);
+            F4 s0{}, s1{}, s2{}, s3{};
+            if (accumulate) s0 = *out[0], s1 = *out[1], s2 = *out[2], s3 = *out[3];
+            for (u32 k = 0; k < DEPTH; k++) {
+                s0 += rows[g][k] * columns[k];
+                s1 += rows[g + 1][k] * columns[k];
+                s2 += rows[g + 2][k] * columns[k];
+                s3 += rows[g + 3][k] * columns[k];
+            }
+            *out[0] = s0, *out[1] = s1, *out[2] = s2, *out[3] = s3;
+        }
+    }
 }
 
 INLINE void multiply(float* const* d, u32 n, const float* a, const float* spread, bool accumulate) {
+    if (n == 8) return multiply_short(d, a, spread, accumulate);
     const u32 half = n / 2;
     for (u32 q = 0; q < 4; q++) { // outermost, so that a quarter of B stays in the first cache
         const float* columns = spread + q * DEPTH * half;
         for (u32 g = 0; g < 8; g++) {
-            const float* low = a + g * DEPTH;
-            const float* high = a + (g + 8) * DEPTH;
-            if (n == 8) {
-                multiply_short_lane(d[4 * g + q], low, high, columns, accumulate);
-            } else {
-                multiply_lane(d[4 * g + q], half, low, high, columns, accumulate);
-            }
+            multiply_lane(d[4 * g + q], half, a + g * DEPTH, a + (g + 8) * DEPTH, columns, accumulate);
         }
     }
 }
@@ -119,11 +134,14 @@ void to_floats(Half type, const u16* from, float* to, u32 count) {
 }
 
 void spread_columns(const float* b, u32 n, float* spread) {
-    const u32 half = n / 2;
-    for (u32 column = 0; column < n; column++) {
-        const u32 q = column % 8 / 2;
-        float* at = spread + q * DEPTH * half + column / 8 * 4 + column % 2;
-        for (u32 k = 0; k < DEPTH; k++) at[k * half] = at[k * half + 2] = b[column * DEPTH + k];
+    for (u32 q = 0; q < 4; q++) {
+        for (u32 k = 0; k < DEPTH; k++) {
+            const float* column = b + 2 * q * DEPTH + k;
+            for (u32 j = 0; j < n / 8; j++, column += 8 * DEPTH, spread += 4) {
+                spread[0] = spread[2] = column[0];
+                spread[1] = spread[3] = column[DEPTH];
+            }
+        }
     }
 }
 

@@ -24,7 +24,7 @@ struct TensorMapBits {
     std::uint8_t element_stride[5]; // 1 to 8; tiled: elements; im2col: pixels
     std::uint64_t address;          // of element 0, aligned to 16
     std::uint64_t pitch[4];         // bytes from one index to the next in dimensions 1 to 4, multiples of 16
-    std::uint32_t size[5];          // elements, at most 2^32 - 1 here
+    std::uint32_t size[5];          // elements, at most 2^31
     std::uint16_t box[5];           // tiled: 1 to 256 each, before element strides divide them
     std::int16_t lower[3];          // im2col: corner offsets of W, H, D
     std::int16_t upper[3];

@@ -1,8 +1,9 @@
 //! Products by warpgroups (wgmma) and their groups; and the registers that a warpgroup has.
 //!
-//! PTX ISA, "Asynchronous Warpgroup Level Matrix Instructions": all four warps of an aligned warpgroup issue a product
-//! together, with the same descriptors. It is done at issue (early), or, each warp's 16 rows by themselves, at the wait of
-//! that warp that covers it (late); a warp that has waited has said nothing of what the other three still read. Late, the
+//! PTX ISA, "Asynchronous Warpgroup Level Matrix Instructions": all four warps of an aligned warpgroup issue the same
+//! products with the same descriptors. But .sync and .aligned, groups and waits are each warp's own, and nothing says that
+//! the four are in step; so each warp's 16 rows are a product of their own here, done when that warp issues it (early) or
+//! at its wait that covers it (late). A warp that has waited has said nothing of what the other three still read. Late, the
 //! accumulators hold NaNs from the first product's issue until none is under way.
 //!
 //! "wgmma.fence": needed before the first product and wherever registers of one were accessed in between. Which accesses
@@ -12,6 +13,7 @@
 #include "proxy.h"
 #include "ptx.cuh"
 
+#include <algorithm>
 #include <cstring>
 #include <deque>
 #include <limits>
@@ -98,11 +100,32 @@ struct WarpProducts {
     }
 };
 
+/// What the warps of a warpgroup have issued and not all four yet, to be compared.
+struct Sequence {
+    std::deque<Product> products;
+    u64 before = 0; // products that all four have issued
+    u64 issued[4] = {};
+
+    void issue(u32 warp, const Product& product) {
+        const u64 i = issued[warp]++ - before;
+        if (i == products.size()) products.push_back(product);
+        const Product& first = products[i];
+        if (first.n != product.n || first.type != product.type || first.a != product.a || first.b != product.b || first.accumulate != product.accumulate) {
+            fail("%s: the warpgroup's warps give different operands, or another product", product.name);
+        }
+        for (; !products.empty() && std::min({issued[0], issued[1], issued[2], issued[3]}) > before; before++) products.pop_front();
+    }
+};
+
 struct Products {
     std::vector<WarpProducts> warps{place().threads / WARP};
+    std::vector<Sequence> warpgroups{place().threads / WARPGROUP};
     void finish() const {
         for (const auto& warp : warps) {
             if (!warp.issued.empty()) fail("a block ends while %zu products of a warp are under way", warp.issued.size());
+        }
+        for (const auto& group : warpgroups) {
+            if (!group.products.empty()) fail("a block ends, and %zu products were not issued by all four warps", group.products.size());
         }
     }
 };
@@ -124,25 +147,26 @@ struct Issue {
 
 void issue(Issue* const* lanes) {
     const Product& product = lanes[0]->product;
-    float* d[WARPGROUP];
-    for (u32 i = 0; i < WARPGROUP; i++) {
+    float* d[WARP];
+    for (u32 i = 0; i < WARP; i++) {
         const Issue& lane = *lanes[i];
         if (!lane.fence->called) fail("%s: a thread has not called wgmma_fence since its last wait", product.name);
         if (lane.product.a != product.a || lane.product.b != product.b || lane.product.accumulate != product.accumulate) {
-            fail("%s: the warpgroup's threads give different operands", product.name);
+            fail("%s: the warp's threads give different operands", product.name);
         }
         d[i] = lane.d;
     }
     // Malformed ones fail where they are issued.
     Operand(product.a, product.name), Operand(product.b, product.name);
     block_state<AsyncView>().refresh();
-    const u32 first = self().warp / 4 * 4;
-    for (u32 w = 0; w < 4; w++) {
-        if (early()) {
-            multiply(product, first + w, d + w * WARP);
-        } else {
-            block_state<Products>().warps[first + w].issue(product, d + w * WARP);
-        }
+    const u32 warp = self().warp;
+    Products& products = block_state<Products>();
+    if (warp / 4 >= products.warpgroups.size()) fail("%s: warp %u is in no whole warpgroup", product.name, warp);
+    products.warpgroups[warp / 4].issue(warp % 4, product);
+    if (early()) {
+        multiply(product, warp, d);
+    } else {
+        products.warps[warp].issue(product, d);
     }
 }
 
@@ -156,7 +180,7 @@ void products_fence() {
 void product(const char* name, Half type, float* d, u32 n, u64 a, u64 b, u32 accumulate) {
     require_warpgroups(name);
     Issue mine{Product{name, type, n, a, b, accumulate != 0, {}}, d, &thread_state<Fence>()};
-    warpgroup_collective<Issue>(name, mine, issue);
+    warp_collective<Issue>(name, mine, issue);
 }
 
 /// "Commits all prior uncommitted wgmma.mma_async operations into a wgmma-group" of the warp.
@@ -213,9 +237,9 @@ void registers_set(u32 count, bool more) {
         now = count;
         return;
     }
-    if (count < now) fail("%s: %u registers, which are fewer than its %u", name, count, now);
+    // A kernel may have been compiled to start with fewer than its share.
     wait_for([&] {
-        if (now < count && registers.unused() >= count - now) now = count;
+        if (count < now || registers.unused() >= count - now) now = count;
         return now == count;
     }, name);
 }
