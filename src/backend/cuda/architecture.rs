@@ -65,7 +65,9 @@ impl Architecture {
     pub fn runs(self) -> impl Iterator<Item = Architecture> {
         let lowest = self.number / 10 * 10;
         // 87 is an embedded part, whose cubins no other device takes.
-        let lower = (lowest.max(Self::OLDEST)..self.number).rev().filter(|n| *n != 87);
+        let lower = (lowest.max(Self::OLDEST)..self.number)
+            .rev()
+            .filter(|n| *n != 87);
         std::iter::once(self).chain(lower.map(|n| Self {
             number: n,
             specific: n == 90,
@@ -108,7 +110,10 @@ impl FromStr for Architecture {
     /// `86`, `sm_86`, `90a`; 90 is 90a, as there are no other kernels for it.
     fn from_str(given: &str) -> Result<Self, ArchitectureError> {
         let bare = given.strip_prefix("sm_").unwrap_or(given);
-        let bare = bare.strip_suffix('a').filter(|n| *n == "90").unwrap_or(bare);
+        let bare = bare
+            .strip_suffix('a')
+            .filter(|n| *n == "90")
+            .unwrap_or(bare);
         match bare.parse::<u32>() {
             Ok(number) if (Self::OLDEST..1000).contains(&number) => Ok(Self {
                 number,

@@ -202,7 +202,9 @@ impl Compiler {
     fn embedded(&self, unit: Unit, device: Architecture) -> Option<Entry> {
         device.runs().find_map(|architecture| {
             let prefix = format!("{}-", unit.name(architecture));
-            let files = EMBEDDED.iter().filter(|(name, _)| name.starts_with(&prefix));
+            let files = EMBEDDED
+                .iter()
+                .filter(|(name, _)| name.starts_with(&prefix));
             let entries = files.filter_map(|(_, bytes)| Entry::from_bytes(bytes));
             let source = unit.hash(architecture);
             let ours = entries.filter(|e| e.source == source && self.takes(e));

@@ -9,7 +9,7 @@
 //!
 //! Which of these families runs does not depend on the batch, and within a family every tile adds in the same order. So
 //! only `splits`, which divide a sum among blocks, can make an image's result depend on the batch that it is in; a
-//! batch-invariant device has none.
+//! batch-invariant device has none, and its linear steps are never convolutions.
 
 use super::architecture::Architecture;
 use super::kernels::{Kernel, Variant};
@@ -266,7 +266,10 @@ mod tests {
             let large = chosen(&shape(DType::F32, 64, 56, 128, 128, 3), &device);
             assert_eq!(large.kernel.entry, "conv2d_tiled_large_f32");
             let small = chosen(&shape(DType::F32, 1, 7, 512, 512, 3), &device);
-            assert_eq!((small.kernel.entry, small.splits), ("conv2d_tiled_small_f32", 1));
+            assert_eq!(
+                (small.kernel.entry, small.splits),
+                ("conv2d_tiled_small_f32", 1)
+            );
         }
     }
 

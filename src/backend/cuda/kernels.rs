@@ -220,19 +220,19 @@ macro_rules! kernels {
 
 kernels! {
     Encode Encode {
-        "encode_f32" F32 [256, 1, 0];
-        "encode_f16" F16 [256, 1, 0];
-        "encode_bf16" Bf16 [256, 1, 0];
+        "encode_f32" F32 [128, 7, 30_080];
+        "encode_f16" F16 [128, 7, 28_544];
+        "encode_bf16" Bf16 [128, 7, 28_544];
     }
     Conv2dTiled TiledLarge {
-        "conv2d_tiled_large_f32" F32 [256, 1, 0];
-        "conv2d_tiled_large_f16" F16 [256, 1, 0];
-        "conv2d_tiled_large_bf16" Bf16 [256, 1, 0];
+        "conv2d_tiled_large_f32" F32 [256, 2, 34_816];
+        "conv2d_tiled_large_f16" F16 [256, 2, 34_816];
+        "conv2d_tiled_large_bf16" Bf16 [256, 2, 34_816];
     }
     Conv2dTiled TiledSmall {
-        "conv2d_tiled_small_f32" F32 [256, 1, 0];
-        "conv2d_tiled_small_f16" F16 [256, 1, 0];
-        "conv2d_tiled_small_bf16" Bf16 [256, 1, 0];
+        "conv2d_tiled_small_f32" F32 [256, 4, 17_408];
+        "conv2d_tiled_small_f16" F16 [256, 4, 17_408];
+        "conv2d_tiled_small_bf16" Bf16 [256, 4, 17_408];
     }
     Conv2dMma MmaLarge {
         "conv2d_mma_large_f16" F16 [128, 2, 49_152];

@@ -84,7 +84,9 @@ pub fn load(bytes: &[u8], dtype: DType) -> Vec<f32> {
     match dtype {
         DType::F32 => {
             let words = bytes.chunks_exact(4);
-            words.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+            words
+                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                .collect()
         }
         DType::F16 => {
             let halves = bytes.chunks_exact(2).map(pair);

@@ -59,7 +59,9 @@ pub fn read(log: &str, architecture: Architecture) -> Vec<Usage> {
 
 fn number_before(line: &str, what: &str) -> Option<u32> {
     let (before, _) = line.split_once(what)?;
-    let start = before.rfind(|c: char| !c.is_ascii_digit()).map_or(0, |i| i + 1);
+    let start = before
+        .rfind(|c: char| !c.is_ascii_digit())
+        .map_or(0, |i| i + 1);
     before[start..].parse().ok()
 }
 
@@ -82,7 +84,10 @@ mod tests {
         assert_eq!(a.entry, "a_f16");
         assert_eq!((a.registers, a.stack, a.shared_bytes), (168, 16, 32));
         assert_eq!((a.spill_stores, a.spill_loads), (8, 12));
-        assert_eq!((usages[1].entry.as_str(), usages[1].registers), ("b_f16", 40));
+        assert_eq!(
+            (usages[1].entry.as_str(), usages[1].registers),
+            ("b_f16", 40)
+        );
         assert_eq!(usages.len(), 2);
     }
 }

@@ -48,12 +48,6 @@ fn handle(driver: &Driver, index: usize) -> Result<Device, Refused> {
     Ok(device)
 }
 
-/// Describes one device.
-pub fn describe(index: usize) -> Result<Description, Unavailable> {
-    let driver = library::driver()?;
-    describe_with(driver, index).map_err(Unavailable::Refused)
-}
-
 fn describe_with(driver: &Driver, index: usize) -> Result<Description, Refused> {
     use sys::CUdevice_attribute_enum as Attribute;
     let device = handle(driver, index)?;

@@ -19,11 +19,11 @@ mod status;
 mod stream;
 mod tensor_map;
 
-pub use context::{Context, Description, describe, devices};
+pub use context::{Context, Description, devices};
 pub use graph::Graph;
 pub use memory::{Memory, Pinned};
 pub use module::{Function, Module};
-pub use nvrtc::{Compiled, Nvrtc, NvrtcError};
+pub use nvrtc::{Nvrtc, NvrtcError};
 pub use status::{Refused, Unavailable};
 pub use stream::{Args, Event, Launch, Stream};
 pub use tensor_map::{Im2col, Rows, TensorMap};

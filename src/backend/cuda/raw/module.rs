@@ -42,9 +42,8 @@ impl Module {
         let text = CString::new(name).unwrap_or_default();
         let mut handle: sys::CUfunction = std::ptr::null_mut();
         // SAFETY: the name is zero-terminated, the module is loaded, and the driver writes one handle.
-        let status = unsafe {
-            (driver.cuModuleGetFunction)(&mut handle, self.handle, text.as_ptr())
-        };
+        let status =
+            unsafe { (driver.cuModuleGetFunction)(&mut handle, self.handle, text.as_ptr()) };
         status.of(driver, "cuModuleGetFunction")?;
         let attribute =
             sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;

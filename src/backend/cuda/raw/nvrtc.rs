@@ -218,7 +218,11 @@ const NAMES: &[&str] = &[
 fn load(path: &Path) -> Option<&'static Library> {
     let beside = path.parent().map(entries).unwrap_or_default();
     for entry in beside {
-        let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = entry
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         if name.contains("nvrtc-builtins") && !name.contains(".alt.") {
             open(entry.as_os_str());
         }
@@ -228,7 +232,11 @@ fn load(path: &Path) -> Option<&'static Library> {
 
 fn in_folder(folder: &Path) -> Option<&'static Library> {
     let is_nvrtc = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         let known = name.starts_with("libnvrtc.so") || name.starts_with("nvrtc64_");
         known && !name.contains(".alt.")
     };
@@ -264,7 +272,11 @@ fn folders() -> Vec<PathBuf> {
 /// `lib/python3.*/site-packages/nvidia/{cu13,cuda_nvrtc}/lib` and the like.
 fn pip_folders(root: &Path) -> Vec<PathBuf> {
     let is_python = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         name.starts_with("python3")
     };
     let pythons = entries(&root.join("lib")).into_iter().filter(is_python);

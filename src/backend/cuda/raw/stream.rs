@@ -72,8 +72,7 @@ impl Stream {
         let flags = sys::CUstream_flags_enum::CU_STREAM_NON_BLOCKING as u32;
         let mut handle: sys::CUstream = std::ptr::null_mut();
         // SAFETY: the driver writes one handle to a live, aligned pointer.
-        let status =
-            unsafe { (driver.cuStreamCreateWithPriority)(&mut handle, flags, priority) };
+        let status = unsafe { (driver.cuStreamCreateWithPriority)(&mut handle, flags, priority) };
         status.of(driver, "cuStreamCreateWithPriority")?;
         Ok(Self {
             context: context.clone(),
@@ -135,9 +134,8 @@ impl Stream {
     pub fn zero(&self, memory: &Memory) -> Result<(), Refused> {
         let driver = self.context.driver;
         // SAFETY: the range is all of the live memory.
-        let status = unsafe {
-            (driver.cuMemsetD8Async)(memory.address(), 0, memory.bytes(), self.handle)
-        };
+        let status =
+            unsafe { (driver.cuMemsetD8Async)(memory.address(), 0, memory.bytes(), self.handle) };
         status.of(driver, "cuMemsetD8Async")
     }
 

@@ -46,13 +46,10 @@ pub struct Im2col {
     pub pixels: u32,
 }
 
-const INTERLEAVE: u32 =
-    sys::CUtensorMapInterleave_enum::CU_TENSOR_MAP_INTERLEAVE_NONE as u32;
+const INTERLEAVE: u32 = sys::CUtensorMapInterleave_enum::CU_TENSOR_MAP_INTERLEAVE_NONE as u32;
 const SWIZZLE: u32 = sys::CUtensorMapSwizzle_enum::CU_TENSOR_MAP_SWIZZLE_128B as u32;
-const PROMOTION: u32 =
-    sys::CUtensorMapL2promotion_enum::CU_TENSOR_MAP_L2_PROMOTION_L2_256B as u32;
-const OUTSIDE: u32 =
-    sys::CUtensorMapFloatOOBfill_enum::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE as u32;
+const PROMOTION: u32 = sys::CUtensorMapL2promotion_enum::CU_TENSOR_MAP_L2_PROMOTION_L2_256B as u32;
+const OUTSIDE: u32 = sys::CUtensorMapFloatOOBfill_enum::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE as u32;
 
 /// Elements of a row of shared memory: 128 bytes.
 const COLUMNS: u32 = 64;
