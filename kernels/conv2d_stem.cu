@@ -181,5 +181,5 @@ template <typename T> __device__ __forceinline__ void conv2d_stem(const Conv2dAr
     }
 }
 
-ENTRY(conv2d_stem_f16, Conv2dArgs, STEM_THREADS, 3, sizeof(StemShared<f16>), conv2d_stem<f16>)
-ENTRY(conv2d_stem_bf16, Conv2dArgs, STEM_THREADS, 3, sizeof(StemShared<bf16>), conv2d_stem<bf16>)
+ENTRY(conv2d_stem_f16, Conv2dArgs, STEM_THREADS, 4, sizeof(StemShared<f16>), conv2d_stem<f16>)
+ENTRY(conv2d_stem_bf16, Conv2dArgs, STEM_THREADS, 4, sizeof(StemShared<bf16>), conv2d_stem<bf16>)
