@@ -51,6 +51,7 @@ inline u32 block_x() { return simt::place().block[0]; }
 inline u32 block_y() { return simt::place().block[1]; }
 inline u32 block_z() { return simt::place().block[2]; }
 inline u32 grid_x() { return simt::place().grid[0]; }
+inline u32 grid_y() { return simt::place().grid[1]; }
 inline u32 lane() { return simt::self().lane; }
 inline u32 warp() { return simt::self().warp; }
 
@@ -118,6 +119,11 @@ inline u16 f32_to_bf16(float x) {
     const u32 bits = f32_to_bits(x);
     if ((bits & 0x7fffffffu) > 0x7f800000u) return u16((bits >> 16u) | 0x40u);
     return u16((bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u);
+}
+/// cvt.pack.sat.u8.s32.b32.
+inline u32 pack_u8(u32 rest, int high, int low) {
+    const auto clamp = [](int x) { return u32(x < 0 ? 0 : x > 255 ? 255 : x); };
+    return rest << 16u | clamp(high) << 8u | clamp(low);
 }
 inline float exp(float x) { return std::exp(x); }
 inline float fma(float x, float y, float z) { return std::fma(x, y, z); }
