@@ -280,10 +280,9 @@ template <typename T, u32 P, u32 C> __device__ void conv2d_tiled(const Conv2dArg
     sums.template write<T>(a, first_pixel, first_channel);
 }
 
-#define CONV2D_TILED(T)                                                                                                \
-    ENTRY(conv2d_tiled_large_##T, Conv2dArgs, THREADS, 2, sizeof(Shared<128, 128>), conv2d_tiled<T, 128, 128>)         \
-    ENTRY(conv2d_tiled_small_##T, Conv2dArgs, THREADS, 4, sizeof(Shared<64, 64>), conv2d_tiled<T, 64, 64>)
-
-CONV2D_TILED(f32)
-CONV2D_TILED(f16)
-CONV2D_TILED(bf16)
+ENTRY(conv2d_tiled_large_f32, Conv2dArgs, THREADS, 2, sizeof(Shared<128, 128>), conv2d_tiled<f32, 128, 128>)
+ENTRY(conv2d_tiled_large_f16, Conv2dArgs, THREADS, 2, sizeof(Shared<128, 128>), conv2d_tiled<f16, 128, 128>)
+ENTRY(conv2d_tiled_large_bf16, Conv2dArgs, THREADS, 2, sizeof(Shared<128, 128>), conv2d_tiled<bf16, 128, 128>)
+ENTRY(conv2d_tiled_small_f32, Conv2dArgs, THREADS, 4, sizeof(Shared<64, 64>), conv2d_tiled<f32, 64, 64>)
+ENTRY(conv2d_tiled_small_f16, Conv2dArgs, THREADS, 4, sizeof(Shared<64, 64>), conv2d_tiled<f16, 64, 64>)
+ENTRY(conv2d_tiled_small_bf16, Conv2dArgs, THREADS, 4, sizeof(Shared<64, 64>), conv2d_tiled<bf16, 64, 64>)

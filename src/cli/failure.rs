@@ -62,6 +62,10 @@ impl Failure {
     pub fn input(message: impl Display) -> Self {
         Self::new(Exit::Input, message)
     }
+    /// A device that did not do what it should have.
+    pub fn device(message: impl Display) -> Self {
+        Self::new(Exit::Device, message)
+    }
     /// Anything else.
     pub fn other(message: impl Display) -> Self {
         Self::new(Exit::Other, message)

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod arguments;
+mod bench;
 mod classify;
 mod console;
 mod demo;
@@ -58,6 +59,7 @@ enum Command {
     #[command(alias = "doctor")]
     Devices(devices::Devices),
     Inspect(inspect::Inspect),
+    Bench(bench::Bench),
     Completions(Completions),
 }
 
@@ -102,6 +104,7 @@ impl Command {
             Self::Eval(_) => "eval",
             Self::Devices(_) => "devices",
             Self::Inspect(_) => "inspect",
+            Self::Bench(_) => "bench",
             Self::Completions(_) => "completions",
         }
     }
@@ -113,6 +116,7 @@ impl Command {
             Self::Eval(arguments) => arguments.run(console),
             Self::Devices(arguments) => arguments.run(console),
             Self::Inspect(arguments) => arguments.run(console),
+            Self::Bench(arguments) => arguments.run(console),
             Self::Completions(arguments) => arguments.run(console),
         }
     }

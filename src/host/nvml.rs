@@ -2,7 +2,8 @@
 //! why it says nothing. The library is loaded at run time, so a machine without it still starts.
 
 use nvml_wrapper::Nvml;
-use nvml_wrapper::enum_wrappers::device::TemperatureSensor;
+use nvml_wrapper::bitmasks::device::ThrottleReasons;
+use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
 use nvml_wrapper::error::NvmlError;
 
 /// The driver and its GPUs.
@@ -27,6 +28,15 @@ pub struct Gpu {
     pub memory_used_bytes: Option<u64>,
     /// Of the die, in degrees Celsius.
     pub temperature_c: Option<u32>,
+    /// Of the multiprocessors, at this moment.
+    pub sm_clock_mhz: Option<u32>,
+    /// Of the memory, at this moment.
+    pub memory_clock_mhz: Option<u32>,
+    /// The highest that the multiprocessors can have.
+    pub sm_clock_limit_mhz: Option<u32>,
+    /// Why the clocks are lower than they could be, in NVML's words, such as `HW_SLOWDOWN`; empty where nothing
+    /// lowers them.
+    pub slowed_by: Vec<String>,
 }
 
 /// Why there is nothing to monitor. NVML is optional: nothing fails because of this.
@@ -77,9 +87,20 @@ pub fn survey() -> Result<Survey, NvmlUnavailable> {
             memory_bytes: memory.as_ref().map(|m| m.total),
             memory_used_bytes: memory.as_ref().map(|m| m.used),
             temperature_c: device.temperature(TemperatureSensor::Gpu).ok(),
+            sm_clock_mhz: device.clock_info(Clock::SM).ok(),
+            memory_clock_mhz: device.clock_info(Clock::Memory).ok(),
+            sm_clock_limit_mhz: device.max_clock_info(Clock::SM).ok(),
+            slowed_by: slowed_by(&device),
         });
     }
     Ok(Survey { driver, gpus })
+}
+
+/// An idle GPU is slow by choice: that is left out.
+fn slowed_by(device: &nvml_wrapper::Device<'_>) -> Vec<String> {
+    let reasons = device.current_throttle_reasons();
+    let reasons = reasons.unwrap_or(ThrottleReasons::NONE) - ThrottleReasons::GPU_IDLE;
+    reasons.iter_names().map(|(name, _)| name.into()).collect()
 }
 
 /// The unversioned name is only there with development packages; containers carry the versioned one alone.

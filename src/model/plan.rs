@@ -310,6 +310,22 @@ impl Plan {
         let per_output: u64 = shape.iter().skip(1).map(|&d| d as u64).product();
         outputs.saturating_mul(per_output)
     }
+    /// The fewest bytes of device memory that one step can move: each operand read once, the result written once.
+    /// Without `encode`'s images, whose sizes a plan does not know, and without what leaves the device.
+    pub fn bytes_moved(&self, step: &Step) -> u64 {
+        let value = |v: ValueId| self.values.get(v.0).map_or(0, Value::len);
+        let tensor = |t: TensorId| {
+            let tensor = self.weights.tensors.get(t.0);
+            tensor.map_or(0, |t| t.data().len())
+        };
+        let parameters = match *step {
+            Step::Conv2d(s) => tensor(s.weight) + tensor(s.bias),
+            Step::Linear(s) => tensor(s.weight) + tensor(s.bias),
+            _ => 0,
+        };
+        let activations: usize = step.reads().chain(step.writes()).map(value).sum();
+        ((activations + parameters) * self.dtype.bytes()) as u64
+    }
     /// Activation memory of one run.
     pub fn arena_bytes(&self) -> usize {
         self.arena_len * self.dtype.bytes()

@@ -60,6 +60,18 @@ inline void cp_async_commit(SITE) {
 template <u32 N> inline void cp_async_wait(SITE) {
     if (!DROPPED) simt::copy_wait(N);
 }
+// Below sm_80 these copy at once.
+inline void copy_16(void* to, const void* from) {
+    if (simt::arch() >= 80) return simt::copy_issue(to, from, 16);
+    simt::shared_offset(to, 16, 16, "copy_16");
+    std::memcpy(to, from, 16);
+}
+inline void copy_commit(SITE) {
+    if (!DROPPED && simt::arch() >= 80) simt::copy_commit();
+}
+template <u32 N> inline void copy_wait(SITE) {
+    if (!DROPPED && simt::arch() >= 80) simt::copy_wait(N);
+}
 
 inline void mbarrier_init(u64* barrier, u32 arrivals, SITE) {
     if (!DROPPED) simt::mbarrier_init(barrier, arrivals);
