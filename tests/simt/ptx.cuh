@@ -119,6 +119,27 @@ inline u16 f32_to_bf16(float x) {
     if ((bits & 0x7fffffffu) > 0x7f800000u) return u16((bits >> 16u) | 0x40u);
     return u16((bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u);
 }
+inline u32 f32_to_f16x2(float low, float high) { return u32(f32_to_f16(low)) | u32(f32_to_f16(high)) << 16u; }
+/// A NaN becomes 0x7fff here, as the instruction has it.
+inline u32 f32_to_bf16x2(float low, float high) {
+    const auto half = [](float x) { return x != x ? u32(0x7fffu) : u32(f32_to_bf16(x)); };
+    return half(low) | half(high) << 16u;
+}
+
+/// max of one pair, of which `value` tells the numbers: where one is a NaN, the other; 0 is more than -0.
+template <class Value> u32 max_x2(u32 x, u32 y, Value value) {
+    const auto greater = [&](u32 a, u32 b) {
+        const float p = value(u16(a)), q = value(u16(b));
+        if (p != p && q != q) return u32(0x7fffu);
+        if (p != p || q != q) return p != p ? b : a;
+        return p > q || (p == q && a < b) ? a : b; // -0 has the greater bits
+    };
+    return greater(x & 0xffffu, y & 0xffffu) | greater(x >> 16u, y >> 16u) << 16u;
+}
+inline u32 max_f16x2(u32 x, u32 y) { return max_x2(x, y, f16_to_f32); }
+inline u32 max_bf16x2(u32 x, u32 y) {
+    return max_x2(x, y, [](u16 bits) { return bits_to_f32(u32(bits) << 16u); });
+}
 inline float exp(float x) { return std::exp(x); }
 inline float fma(float x, float y, float z) { return std::fma(x, y, z); }
 
