@@ -109,6 +109,11 @@ __device__ inline u32 atomic_add_acq_rel(u32* at, u32 x) {
 }
 /// A load that sees what other blocks have written and released: not from this multiprocessor's first-level cache.
 __device__ inline float load_device(const float* at) { return __ldcg(at); }
+/// Four of them, 16-byte aligned.
+__device__ inline void load_device_x4(float (&x)[4], const float* at) {
+    const float4 v = __ldcg(reinterpret_cast<const float4*>(at));
+    x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
+}
 
 // ---- within a warp: all 32 threads take part ----
 

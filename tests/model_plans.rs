@@ -270,7 +270,7 @@ fn parameters_beyond_f16_are_refused_in_f16_only() {
     )
     .unwrap_err();
     assert!(
-        matches!(&error.fault, Fault::BeyondF16 { layer, .. } if layer == "layer2.1.conv2"),
+        matches!(&error.fault, Fault::BeyondDType { layer, .. } if layer == "layer2.1.conv2"),
         "{error}"
     );
 }

@@ -24,20 +24,16 @@ use skip::report;
 #[test]
 fn specification_agrees_with_independent_f64() {
     let spec = CpuDevice::reference();
-    for dtype in [DType::F32, DType::F16] {
+    for dtype in DType::ALL {
         check_all(
             &format!("cpu specification, {dtype}, against f64"),
             |case| {
-                // An f16 chain rounds between its steps, which the exact computation does not.
-                let tolerance = if dtype == DType::F32 {
-                    case.f32
-                } else {
-                    case.f16.max(1e-3)
-                };
+                // Exact from what the dtype stores of weights and input, without rounding between steps.
+                let (plan, input) = case.stored(dtype);
                 compare(
-                    &naive::run(&case.plan, &case.input),
+                    &naive::run(&plan, &input),
                     &run(&spec, case, dtype)?,
-                    tolerance,
+                    case.tolerance(dtype),
                 )
             },
         );
@@ -50,7 +46,7 @@ fn fast_cpu_agrees_with_specification() {
     for threads in [1, 3] {
         for fast in CpuDevice::every_instruction_set(threads).expect("threads can be started") {
             let features = fast.info().features.join(", ");
-            for dtype in [DType::F32, DType::F16] {
+            for dtype in DType::ALL {
                 check_all(&format!("cpu ({features}), {dtype}"), |case| {
                     compare(
                         &exact(run(&spec, case, dtype)?),

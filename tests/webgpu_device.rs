@@ -508,3 +508,16 @@ fn logits_that_are_no_numbers_rank_last() {
     assert_eq!(classes(&got)[0], [2, 0, 1, 3]);
     assert!(got.iter().flatten().all(|s| s.score.is_finite()));
 }
+
+#[test]
+fn bf16_is_refused_by_name_since_webgpu_has_none() {
+    let Some(device) = device("bf16 is refused", None) else {
+        return;
+    };
+    let case = case::all().remove(0);
+    let error = run(&device, &case, DType::Bf16).expect_err("WebGPU has no bf16");
+    assert!(
+        matches!(&error, BackendError::Unsupported { what, .. } if what.contains("bf16")),
+        "{error}"
+    );
+}

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::Classify;
 use crate::image::Image;
@@ -17,10 +18,12 @@ pub mod cpu;
 pub mod cuda;
 pub mod discover;
 pub mod resample;
+pub mod timing;
 #[cfg(feature = "wgpu")]
 pub mod webgpu;
 
 pub use discover::{DeviceSpec, DeviceSpecError, Found, discover, open};
+pub use timing::{Choice, Timings};
 
 /// Which implementation runs the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,12 +100,26 @@ pub trait Device: Send + Sync + fmt::Debug {
     /// Puts the plan's weights on the device (once for all plans that share them), builds its pipelines and takes
     /// all the memory that its runs need.
     fn load(&self, plan: Arc<Plan>) -> Result<Box<dyn Program>, BackendError>;
+    /// What each step of the plan would be run by, in order. Loads nothing.
+    fn explain(&self, plan: &Plan) -> Result<Vec<Choice>, BackendError> {
+        Ok(timing::by_op(plan))
+    }
 }
 
 /// A plan ready to run on one device. Not shared: each worker has its own.
 pub trait Program: Send {
     /// Runs the whole plan and waits for its result.
     fn run(&mut self, input: Input<'_>) -> Result<Output, BackendError>;
+    /// As [`run`](Self::run), and where its time went; `None` where the backend cannot tell.
+    fn run_timed(&mut self, input: Input<'_>) -> Result<(Output, Option<Timings>), BackendError> {
+        Ok((self.run(input)?, None))
+    }
+    /// Runs the plan's steps `times` times, back to back, on what the last run left on the device: nothing is uploaded
+    /// or downloaded. Gives the device's time for all of them; `None`, and runs nothing, where the backend cannot tell
+    /// or nothing has run yet.
+    fn run_resident(&mut self, _times: u32) -> Result<Option<Duration>, BackendError> {
+        Ok(None)
+    }
 }
 
 /// Why a backend could not do what was asked.

@@ -1,7 +1,5 @@
 //! The plan compiler: a model, a batch and a grid become a flat list of fused steps whose values share one arena.
 
-use half::f16;
-
 use super::arena::{self, Block};
 use super::collage;
 use super::error::{Fault, ModelError};
@@ -144,13 +142,13 @@ fn check(model: &Model, options: &PlanOptions) -> Result<(), Fault> {
         _ => {}
     }
     match options.dtype {
-        DType::F16 => check_f16(model),
+        DType::F16 | DType::Bf16 => check_range(model, options.dtype),
         DType::F32 => Ok(()),
     }
 }
 
 /// Folding can leave parameters, of channels that are almost dead, that f16 would turn into infinities.
-fn check_f16(model: &Model) -> Result<(), Fault> {
+fn check_range(model: &Model, dtype: DType) -> Result<(), Fault> {
     let network = model.network();
     let trunk = network.trunk.iter().filter_map(|node| match node.op {
         NodeOp::Conv2d { weight, bias, .. } => Some((&node.name, [weight, bias])),
@@ -159,8 +157,10 @@ fn check_f16(model: &Model) -> Result<(), Fault> {
     let head = (&network.head.name, [network.head.weight, network.head.bias]);
     for (layer, tensors) in trunk.chain([head]) {
         for tensor in tensors.map(|t| &model.weights().tensors[t.0]) {
-            if let Some(&value) = tensor.data().iter().find(|v| v.abs() > f32::from(f16::MAX)) {
-                return Err(Fault::BeyondF16 {
+            let beyond = |v: &&f32| v.abs() > dtype.largest();
+            if let Some(&value) = tensor.data().iter().find(beyond) {
+                return Err(Fault::BeyondDType {
+                    dtype,
                     layer: layer.clone(),
                     value,
                 });

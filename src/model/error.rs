@@ -5,6 +5,7 @@ use std::io;
 use super::plan::Grid;
 use super::shape::Shape;
 use crate::error::Classify;
+use crate::tensor::DType;
 
 /// A [`Fault`] and the file it is in.
 #[derive(Debug, thiserror::Error)]
@@ -406,11 +407,14 @@ pub enum Fault {
         /// Of a canvas, in pixels.
         width: usize,
     },
-    /// A parameter that f16 cannot hold.
+    /// A parameter that the element type cannot hold.
     #[error(
-        "layer {layer}: a folded parameter of {value} is beyond f16, which ends at 65504; use f32"
+        "layer {layer}: a folded parameter of {value} is beyond {dtype}, which ends at {}; use f32",
+        dtype.largest()
     )]
-    BeyondF16 {
+    BeyondDType {
+        /// Of the plan.
+        dtype: DType,
         /// Its name.
         layer: String,
         /// The parameter.
@@ -475,7 +479,7 @@ impl Classify for ModelError {
             Fault::EmptyBatch => 290,
             Fault::TopOutOfRange { .. } => 291,
             Fault::PlanTooLarge { .. } => 292,
-            Fault::BeyondF16 { .. } => 293,
+            Fault::BeyondDType { .. } => 293,
         }
     }
 

@@ -13,6 +13,7 @@
 //! | [`compile`] | a [`Model`], a batch, a grid | a [`Plan`](plan::Plan): fused steps over one arena ([`arena`]) |
 //! | [`check`] | a plan, whoever made it | the proof that it keeps its promises |
 //! | [`summary`] | model and plan | what `collage inspect` shows |
+//! | [`hashed`] | a name | a model with made-up weights, for measuring |
 //!
 //! A file is believed in nothing. Whatever it holds, opening it gives a model or a [`ModelError`] that names the
 //! file and the tensor, field or layer; nothing panics, and nothing is allocated that the header has not proven to
@@ -38,6 +39,7 @@ pub mod compile;
 mod error;
 pub mod file;
 mod grid;
+pub mod hashed;
 pub mod layer;
 pub mod metadata;
 pub mod mmap;

@@ -20,7 +20,7 @@ pub struct Summary {
     pub grid: Grid,
     /// Canvases a run.
     pub batch: usize,
-    /// `f32` or `f16`.
+    /// `f32`, `f16` or `bf16`.
     pub dtype: String,
     /// One row a step.
     pub layers: Vec<LayerSummary>,

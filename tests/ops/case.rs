@@ -51,6 +51,7 @@ pub struct Row {
     pub classes: usize,
     pub f32: Option<f32>,
     pub f16: Option<f32>,
+    pub bf16: Option<f32>,
 }
 
 fn one() -> usize {
@@ -61,6 +62,7 @@ fn one() -> usize {
 pub struct Tolerance {
     pub f32: f32,
     pub f16: f32,
+    pub bf16: f32,
 }
 
 /// The file as written.
@@ -87,6 +89,7 @@ pub struct Case {
     pub poison: CaseInput,
     pub f32: f32,
     pub f16: f32,
+    pub bf16: f32,
 }
 
 pub enum CaseInput {
@@ -99,7 +102,25 @@ impl Case {
         match dtype {
             DType::F32 => self.f32,
             DType::F16 => self.f16,
+            DType::Bf16 => self.bf16,
         }
+    }
+    /// The plan and the input, each weight and element as `dtype` stores it.
+    pub fn stored(&self, dtype: DType) -> (Plan, CaseInput) {
+        let rounded = |data: &[f32]| data.iter().map(|x| dtype.rounded(*x)).collect::<Vec<f32>>();
+        let tensor = |t: &Tensor| {
+            Tensor::new(t.shape(), rounded(t.data())).expect("the length is the shape's product")
+        };
+        let tensors = self.plan.weights.tensors.iter().map(tensor).collect();
+        let plan = Plan {
+            weights: Arc::new(Weights { tensors }),
+            ..self.plan.clone()
+        };
+        let input = match &self.input {
+            CaseInput::Images(images) => CaseInput::Images(images.clone()),
+            CaseInput::Tensor(data) => CaseInput::Tensor(rounded(data)),
+        };
+        (plan, input)
     }
     pub fn plan(&self, dtype: DType) -> Arc<Plan> {
         Arc::new(Plan {
@@ -145,6 +166,7 @@ pub fn all() -> Vec<Case> {
                 plan,
                 f32: row.f32.unwrap_or(default.f32),
                 f16: row.f16.unwrap_or(default.f16),
+                bf16: row.bf16.unwrap_or(default.bf16),
             });
         }
     }

@@ -101,7 +101,7 @@ inline void wgmma_commit(SITE) {
 template <u32 N> inline void wgmma_wait(SITE) {
     if (!DROPPED) simt::products_wait(N);
 }
-/// Of interest to a compiler alone: here the sums change at `wgmma_wait`, in memory.
+/// Only the device's compiler has to be told: here the sums lie in memory, and calls are calls.
 template <u32 N> inline void wgmma_settle(float (&)[N]) {}
 inline void wgmma_m64n256k16_f16(float (&d)[128], u64 a, u64 b, u32 accumulate) {
     simt::product("wgmma_m64n256k16_f16", simt::Half::F16, d, 256, a, b, accumulate);

@@ -49,7 +49,7 @@ void copy_issue(void* to, const void* from, u32 valid) {
     if (valid != 0 && valid != BYTES) fail("cp_async_16: %u valid bytes; only 0 and 16 are used here", valid);
     const auto source = reinterpret_cast<std::uintptr_t>(from);
     if (source % BYTES != 0) fail("cp_async_16: the source %p is not aligned to 16", from);
-    if (source - reinterpret_cast<std::uintptr_t>(shared_base()) < shared_bytes()) {
+    if (valid != 0 && source - reinterpret_cast<std::uintptr_t>(shared_base()) < shared_bytes()) {
         fail("cp_async_16: the source %p is shared memory, not global", from);
     }
     const Copy copy{at, valid != 0 ? static_cast<const u8*>(from) : nullptr};

@@ -119,26 +119,28 @@ inline u16 f32_to_bf16(float x) {
     if ((bits & 0x7fffffffu) > 0x7f800000u) return u16((bits >> 16u) | 0x40u);
     return u16((bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u);
 }
-inline u32 f32_to_f16x2(float low, float high) { return u32(f32_to_f16(low)) | u32(f32_to_f16(high)) << 16u; }
-/// A NaN becomes 0x7fff here, as the instruction has it.
+inline u32 f32_to_f16x2(float low, float high) { return f32_to_f16(low) | u32(f32_to_f16(high)) << 16u; }
+/// The instruction's NaN is 0x7fff, whatever the other's payload.
 inline u32 f32_to_bf16x2(float low, float high) {
-    const auto half = [](float x) { return x != x ? u32(0x7fffu) : u32(f32_to_bf16(x)); };
-    return half(low) | half(high) << 16u;
+    const u16 halves[] = {low != low ? u16(0x7fffu) : f32_to_bf16(low), high != high ? u16(0x7fffu) : f32_to_bf16(high)};
+    return halves[0] | u32(halves[1]) << 16u;
 }
 
-/// max of one pair, of which `value` tells the numbers: where one is a NaN, the other; 0 is more than -0.
-template <class Value> u32 max_x2(u32 x, u32 y, Value value) {
-    const auto greater = [&](u32 a, u32 b) {
-        const float p = value(u16(a)), q = value(u16(b));
-        if (p != p && q != q) return u32(0x7fffu);
-        if (p != p || q != q) return p != p ? b : a;
-        return p > q || (p == q && a < b) ? a : b; // -0 has the greater bits
-    };
-    return greater(x & 0xffffu, y & 0xffffu) | greater(x >> 16u, y >> 16u) << 16u;
+/// The greater of two; of a NaN and a number the number; of both zeros the positive one. Bits are those of the greater.
+inline u16 max_half(u16 x, float x_value, u16 y, float y_value) {
+    if (x_value != x_value) return y_value != y_value ? u16(0x7fffu) : y;
+    if (y_value != y_value) return x;
+    if (x_value == y_value) return u16(x & y); // the same bits, but for zeros of two signs
+    return x_value > y_value ? x : y;
 }
-inline u32 max_f16x2(u32 x, u32 y) { return max_x2(x, y, f16_to_f32); }
+inline u32 max_f16x2(u32 x, u32 y) {
+    const auto half = [](u16 a, u16 b) { return u32(max_half(a, f16_to_f32(a), b, f16_to_f32(b))); };
+    return half(u16(x), u16(y)) | half(u16(x >> 16u), u16(y >> 16u)) << 16u;
+}
 inline u32 max_bf16x2(u32 x, u32 y) {
-    return max_x2(x, y, [](u16 bits) { return bits_to_f32(u32(bits) << 16u); });
+    const auto value = [](u16 bits) { return bits_to_f32(u32(bits) << 16u); };
+    const auto half = [&](u16 a, u16 b) { return u32(max_half(a, value(a), b, value(b))); };
+    return half(u16(x), u16(y)) | half(u16(x >> 16u), u16(y >> 16u)) << 16u;
 }
 inline float exp(float x) { return std::exp(x); }
 inline float fma(float x, float y, float z) { return std::fma(x, y, z); }
@@ -161,6 +163,10 @@ inline u32 atomic_add_acq_rel(u32* at, u32 x) {
     return old;
 }
 inline float load_device(const float* at) { return *at; }
+inline void load_device_x4(float (&x)[4], const float* at) {
+    if (reinterpret_cast<std::uintptr_t>(at) % 16 != 0) simt::fail("load_device_x4: %p is not aligned to 16", static_cast<const void*>(at));
+    for (u32 i = 0; i < 4; i++) x[i] = at[i];
+}
 
 // ---- programmatic dependent launch ----
 

@@ -150,9 +150,9 @@ impl Program for Fast {
             }
             for (i, (ready, step)) in steps.iter_mut().zip(&plan.steps).enumerate() {
                 run_step(plan, i, ready, input, arena, workers)?;
-                if let (DType::F16, Some(id)) = (plan.dtype, step.writes()) {
+                if let (DType::F16 | DType::Bf16, Some(id)) = (plan.dtype, step.writes()) {
                     let output = &mut arena[range(plan, id)];
-                    workers.for_each_chunk(output, 1 << 14, |_, part| round(part, DType::F16));
+                    workers.for_each_chunk(output, 1 << 14, |_, part| round(part, plan.dtype));
                 }
             }
             let arena = &*arena;

@@ -2,13 +2,12 @@
 //!
 //! The files named after ops hold the specification: plain loops with f64 sums, one op a file. [`CpuDevice::reference`]
 //! runs them, and every other backend is judged by them. [`CpuDevice::new`] runs the same plans fast.
-//! In f16 plans, weights and every activation are rounded to f16 where a device would store them, so that the
-//! specification covers f16 too.
+//! In f16 and bf16 plans, weights and every activation are rounded to that type where a device would store them, so
+//! that the specification covers these too.
 
 use std::fmt;
 use std::sync::Arc;
 
-use half::f16;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::backend::{
@@ -305,9 +304,8 @@ fn rounded_weights(weights: &Weights, dtype: DType) -> Vec<Vec<f32>> {
 
 /// What storing `data` as `dtype` does to it.
 fn round(data: &mut [f32], dtype: DType) {
-    if dtype == DType::F16 {
-        data.iter_mut()
-            .for_each(|x| *x = f16::from_f32(*x).to_f32());
+    if dtype != DType::F32 {
+        data.iter_mut().for_each(|x| *x = dtype.rounded(*x));
     }
 }
 

@@ -399,12 +399,18 @@ impl Device for WebGpuDevice {
         check::check(&plan)?;
         self.shared.alive()?;
         let features = self.shared.device.features();
-        if plan.dtype == DType::F16 && !features.contains(wgpu::Features::SHADER_F16) {
-            return Err(BackendError::Unsupported {
-                device: self.shared.info.name.clone(),
-                what: "f16 needs shader-f16; run the model in f32".into(),
-            });
-        }
-        Ok(Box::new(WebGpuProgram::load(self.shared.clone(), plan)?))
+        let what = match plan.dtype {
+            DType::F16 if !features.contains(wgpu::Features::SHADER_F16) => {
+                "f16 needs shader-f16; run the model in f32"
+            }
+            DType::Bf16 => "WebGPU has no bf16; run the model in f16 or f32",
+            DType::F32 | DType::F16 => {
+                return Ok(Box::new(WebGpuProgram::load(self.shared.clone(), plan)?));
+            }
+        };
+        Err(BackendError::Unsupported {
+            device: self.shared.info.name.clone(),
+            what: what.into(),
+        })
     }
 }

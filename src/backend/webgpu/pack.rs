@@ -1,6 +1,6 @@
 //! Weights in the order in which the shaders read them, zeros in all padding.
 
-use half::f16;
+use half::{bf16, f16};
 
 use crate::tensor::{DType, Tensor};
 
@@ -44,13 +44,8 @@ pub fn pack(tensor: &Tensor, packing: Packing, dtype: DType) -> Vec<u8> {
         (Packing::Linear, &[o, i]) => linear(data, o, i),
         (Packing::Bias, &[o]) => {
             let mut packed = vec![0.0; padded_channels(Packing::Bias, o)];
-            packed[..o].copy_from_slice(&rounded(data, dtype));
             // A bias counts as a weight: it is rounded as one, though it is read as f32.
-            if dtype == DType::F16 {
-                packed
-                    .iter_mut()
-                    .for_each(|v| *v = f16::from_f32(*v).to_f32());
-            }
+            packed[..o].copy_from_slice(&rounded(data, dtype));
             return bytemuck::cast_slice(&packed).to_vec();
         }
         // `check` has matched every tensor's rank with its op.
@@ -68,15 +63,17 @@ pub fn bytes(data: &[f32], dtype: DType) -> Vec<u8> {
             halves.resize(data.len().next_multiple_of(2), f16::ZERO);
             bytemuck::cast_slice(&halves).to_vec()
         }
+        DType::Bf16 => {
+            let mut halves: Vec<bf16> = data.iter().map(|&v| bf16::from_f32(v)).collect();
+            halves.resize(data.len().next_multiple_of(2), bf16::ZERO);
+            bytemuck::cast_slice(&halves).to_vec()
+        }
     }
 }
 
 /// As the dtype would store them, though they stay f32.
 fn rounded(data: &[f32], dtype: DType) -> Vec<f32> {
-    match dtype {
-        DType::F32 => data.to_vec(),
-        DType::F16 => data.iter().map(|&v| f16::from_f32(v).to_f32()).collect(),
-    }
+    data.iter().map(|&v| dtype.rounded(v)).collect()
 }
 
 /// Output channels that one invocation of `conv2d_winograd_product` computes.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use half::f16;
+use half::{bf16, f16};
 
 use super::args::TopKEntry;
 use super::builder::{Builder, Launch, arena_bytes, output_of, range, rows, value_bytes};
@@ -195,6 +195,10 @@ impl WebGpuProgram {
                     DType::F32 => bytemuck::cast_slice(&view)[..len].to_vec(),
                     DType::F16 => {
                         let halves: &[f16] = bytemuck::cast_slice(&view);
+                        halves[..len].iter().map(|v| v.to_f32()).collect()
+                    }
+                    DType::Bf16 => {
+                        let halves: &[bf16] = bytemuck::cast_slice(&view);
                         halves[..len].iter().map(|v| v.to_f32()).collect()
                     }
                 })

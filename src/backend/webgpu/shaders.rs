@@ -151,6 +151,8 @@ impl Shader {
         let element = match dtype {
             DType::F32 => "alias E = f32;\nalias E4 = vec4<f32>;\n",
             DType::F16 => "enable f16;\nalias E = f16;\nalias E4 = vec4<f16>;\n",
+            // WGSL has no such type, and the device refuses such plans at load.
+            DType::Bf16 => "",
         };
         let mut source = String::from(element);
         source.push_str(if self.words { WORDS } else { "" });
