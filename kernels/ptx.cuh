@@ -33,6 +33,7 @@ __device__ inline u32 block_x() { return blockIdx.x; }
 __device__ inline u32 block_y() { return blockIdx.y; }
 __device__ inline u32 block_z() { return blockIdx.z; }
 __device__ inline u32 grid_x() { return gridDim.x; }
+__device__ inline u32 grid_y() { return gridDim.y; }
 __device__ inline u32 lane() { return threadIdx.x & 31u; }
 __device__ inline u32 warp() { return threadIdx.x >> 5u; }
 
@@ -65,20 +66,17 @@ __device__ inline u16 f32_to_bf16(float x) {
     if ((bits & 0x7fffffffu) > 0x7f800000u) return u16((bits >> 16u) | 0x40u);
     return u16((bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u);
 }
-/// Two at once, `low` in the lower half; to nearest, ties to even. sm_80.
-__device__ inline u32 f32_to_f16_pair(float low, float high) {
+/// Two at once, each to nearest, ties to even; `low` in the lower half. sm_80.
+__device__ inline u32 f32_to_f16x2(float low, float high) {
     u32 bits;
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
     return bits;
 }
-/// Two at once, `low` in the lower half; to nearest, ties to even. A NaN becomes 0x7fff. sm_80.
-__device__ inline u32 f32_to_bf16_pair(float low, float high) {
+__device__ inline u32 f32_to_bf16x2(float low, float high) {
     u32 bits;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
     return bits;
 }
-__device__ inline u32 f32_to_f16x2(float low, float high) { return f32_to_f16_pair(low, high); }
-__device__ inline u32 f32_to_bf16x2(float low, float high) { return f32_to_bf16_pair(low, high); }
 /// The greater of each pair of halves; where one is a NaN, the other. sm_80.
 __device__ inline u32 max_f16x2(u32 x, u32 y) {
     u32 bits;
@@ -88,6 +86,12 @@ __device__ inline u32 max_f16x2(u32 x, u32 y) {
 __device__ inline u32 max_bf16x2(u32 x, u32 y) {
     u32 bits;
     asm("max.bf16x2 %0, %1, %2;" : "=r"(bits) : "r"(x), "r"(y));
+    return bits;
+}
+/// Both clamped to 0..255; `low` in the lowest byte, `high` in the next, the lower half of `rest` above them.
+__device__ inline u32 pack_u8(u32 rest, int high, int low) {
+    u32 bits;
+    asm("cvt.pack.sat.u8.s32.b32 %0, %1, %2, %3;" : "=r"(bits) : "r"(high), "r"(low), "r"(rest));
     return bits;
 }
 /// The exponential, to about 2 ulp over the range that softmax uses.
@@ -171,6 +175,27 @@ __device__ inline void cp_async_16(void* to, const void* from, u32 valid) {
 __device__ inline void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 /// Waits until at most `N` of this thread's latest groups are still under way. Other threads' copies need a barrier too.
 template <u32 N> __device__ inline void cp_async_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }
+
+/// As `cp_async_16` with all 16 valid, for kernels of all architectures: below sm_80 it is copied at once, through registers.
+__device__ inline void copy_16(void* to, const void* from) {
+#if __CUDA_ARCH__ >= 800
+    cp_async_16(to, from, 16);
+#else
+    *static_cast<uint4*>(to) = *static_cast<const uint4*>(from);
+#endif
+}
+/// Closes this thread's group of `copy_16`.
+__device__ inline void copy_commit() {
+#if __CUDA_ARCH__ >= 800
+    cp_async_commit();
+#endif
+}
+/// Waits until at most `N` of this thread's latest groups of `copy_16` are still under way.
+template <u32 N> __device__ inline void copy_wait() {
+#if __CUDA_ARCH__ >= 800
+    cp_async_wait<N>();
+#endif
+}
 
 // ---- mbarriers. sm_90 ----
 

@@ -15,6 +15,8 @@ use collage::tensor::DType;
 
 #[path = "ops/case.rs"]
 mod case;
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+mod cuda_support;
 #[path = "ops/naive.rs"]
 mod naive;
 mod skip;
@@ -96,24 +98,34 @@ fn webgpu_agrees_with_specification() {
 
 #[cfg(feature = "cuda")]
 #[test]
-fn cuda_agrees_with_specification() {
-    for device in cuda_devices(
-        "cuda agrees with the specification",
-        &CudaOptions::default(),
-    ) {
+fn cuda_devices_agree_with_specification() {
+    let test = "cuda devices agree with the specification";
+    for device in cuda_devices(test, &CudaOptions::default()) {
         for dtype in DType::ALL {
             check_cuda(&device, dtype, None);
         }
     }
+    every_cuda_convolution(test);
 }
 
-#[cfg(feature = "cuda")]
+/// On the simulated device of each architecture that has other kernels than those before it.
+#[cfg(all(feature = "cuda", target_os = "linux"))]
 #[test]
 fn every_cuda_convolution_agrees_with_specification() {
-    use collage::backend::cuda::conv2d::CONVOLUTIONS;
-    let test = "every cuda convolution agrees with the specification";
-    for convolution in CONVOLUTIONS {
-        // The sums in one piece, in as many as the device suggests, and in more than there often are steps.
+    let test = "every_cuda_convolution_agrees_with_specification";
+    for options in [
+        [("SIMT_ARCH", "90"), ("SIMT_ASYNC", "late")],
+        [("SIMT_ARCH", "80"), ("SIMT_ASYNC", "early")],
+        [("SIMT_ARCH", "75"), ("SIMT_ASYNC", "late")],
+    ] {
+        cuda_support::simulated(test, &options, || every_cuda_convolution(test));
+    }
+}
+
+/// The sums in one piece, in as many as the device suggests, and in more than there often are steps.
+#[cfg(feature = "cuda")]
+fn every_cuda_convolution(test: &str) {
+    for convolution in cuda::conv2d::CONVOLUTIONS {
         for splits in [Some(1), None, Some(5)] {
             let options = CudaOptions {
                 convolution: Some(convolution),
@@ -177,6 +189,31 @@ fn cuda_devices(test: &str, options: &CudaOptions) -> Vec<cuda::CudaDevice> {
         }
     }
     devices
+}
+
+/// On the simulated device, under each order of threads and each time of asynchronous work.
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+#[test]
+fn cuda_agrees_with_specification() {
+    for options in [
+        [("SIMT_ORDER", "forward"), ("SIMT_ASYNC", "early")],
+        [("SIMT_ORDER", "reverse"), ("SIMT_ASYNC", "late")],
+        [("SIMT_ORDER", "random:1"), ("SIMT_ASYNC", "late")],
+    ] {
+        cuda_support::simulated("cuda_agrees_with_specification", &options, || {
+            let spec = CpuDevice::reference();
+            let device = collage::backend::cuda::open(0).expect("the simulated device");
+            for dtype in DType::ALL {
+                check_all(&format!("cuda simulated {options:?}, {dtype}"), |case| {
+                    compare(
+                        &exact(run(&spec, case, dtype)?),
+                        &run(&*device, case, dtype)?,
+                        case.tolerance(dtype),
+                    )
+                });
+            }
+        });
+    }
 }
 
 #[test]

@@ -51,6 +51,7 @@ inline u32 block_x() { return simt::place().block[0]; }
 inline u32 block_y() { return simt::place().block[1]; }
 inline u32 block_z() { return simt::place().block[2]; }
 inline u32 grid_x() { return simt::place().grid[0]; }
+inline u32 grid_y() { return simt::place().grid[1]; }
 inline u32 lane() { return simt::self().lane; }
 inline u32 warp() { return simt::self().warp; }
 
@@ -119,14 +120,12 @@ inline u16 f32_to_bf16(float x) {
     if ((bits & 0x7fffffffu) > 0x7f800000u) return u16((bits >> 16u) | 0x40u);
     return u16((bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u);
 }
-inline u32 f32_to_f16_pair(float low, float high) { return f32_to_f16(low) | u32(f32_to_f16(high)) << 16u; }
+inline u32 f32_to_f16x2(float low, float high) { return f32_to_f16(low) | u32(f32_to_f16(high)) << 16u; }
 /// The instruction's NaN is 0x7fff, whatever the other's payload.
-inline u32 f32_to_bf16_pair(float low, float high) {
+inline u32 f32_to_bf16x2(float low, float high) {
     const u16 halves[] = {low != low ? u16(0x7fffu) : f32_to_bf16(low), high != high ? u16(0x7fffu) : f32_to_bf16(high)};
     return halves[0] | u32(halves[1]) << 16u;
 }
-inline u32 f32_to_f16x2(float low, float high) { return f32_to_f16_pair(low, high); }
-inline u32 f32_to_bf16x2(float low, float high) { return f32_to_bf16_pair(low, high); }
 
 /// The greater of two; of a NaN and a number the number; of both zeros the positive one. Bits are those of the greater.
 inline u16 max_half(u16 x, float x_value, u16 y, float y_value) {
@@ -143,6 +142,11 @@ inline u32 max_bf16x2(u32 x, u32 y) {
     const auto value = [](u16 bits) { return bits_to_f32(u32(bits) << 16u); };
     const auto half = [&](u16 a, u16 b) { return u32(max_half(a, value(a), b, value(b))); };
     return half(u16(x), u16(y)) | half(u16(x >> 16u), u16(y >> 16u)) << 16u;
+}
+/// cvt.pack.sat.u8.s32.b32.
+inline u32 pack_u8(u32 rest, int high, int low) {
+    const auto clamp = [](int x) { return u32(x < 0 ? 0 : x > 255 ? 255 : x); };
+    return rest << 16u | clamp(high) << 8u | clamp(low);
 }
 inline float exp(float x) { return std::exp(x); }
 inline float fma(float x, float y, float z) { return std::fma(x, y, z); }
