@@ -42,4 +42,9 @@ template <typename T> struct alignas(16) Vec {
 template <typename T> __device__ inline Vec<T> load_vec(const T* from) { return *reinterpret_cast<const Vec<T>*>(from); }
 template <typename T> __device__ inline void store_vec(T* to, const Vec<T>& x) { *reinterpret_cast<Vec<T>*>(to) = x; }
 
+/// `L` elements that lie side by side and move together; L is a power of two, and L * sizeof(T) at most 16.
+template <typename T, u32 L> struct alignas(L * sizeof(T)) Unit {
+    T v[L];
+};
+
 __device__ inline u32 divide_up(u32 a, u32 b) { return (a + b - 1) / b; }

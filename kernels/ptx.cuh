@@ -65,6 +65,31 @@ __device__ inline u16 f32_to_bf16(float x) {
     if ((bits & 0x7fffffffu) > 0x7f800000u) return u16((bits >> 16u) | 0x40u);
     return u16((bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u);
 }
+/// Two at once, `low` in the lower half; to nearest, ties to even. sm_80.
+__device__ inline u32 f32_to_f16_pair(float low, float high) {
+    u32 bits;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+    return bits;
+}
+/// Two at once, `low` in the lower half; to nearest, ties to even. A NaN becomes 0x7fff. sm_80.
+__device__ inline u32 f32_to_bf16_pair(float low, float high) {
+    u32 bits;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+    return bits;
+}
+__device__ inline u32 f32_to_f16x2(float low, float high) { return f32_to_f16_pair(low, high); }
+__device__ inline u32 f32_to_bf16x2(float low, float high) { return f32_to_bf16_pair(low, high); }
+/// The greater of each pair of halves; where one is a NaN, the other. sm_80.
+__device__ inline u32 max_f16x2(u32 x, u32 y) {
+    u32 bits;
+    asm("max.f16x2 %0, %1, %2;" : "=r"(bits) : "r"(x), "r"(y));
+    return bits;
+}
+__device__ inline u32 max_bf16x2(u32 x, u32 y) {
+    u32 bits;
+    asm("max.bf16x2 %0, %1, %2;" : "=r"(bits) : "r"(x), "r"(y));
+    return bits;
+}
 /// The exponential, to about 2 ulp over the range that softmax uses.
 __device__ inline float exp(float x) { return expf(x); }
 /// x * y + z, rounded once.
@@ -87,6 +112,11 @@ __device__ inline u32 atomic_add_acq_rel(u32* at, u32 x) {
 }
 /// A load that sees what other blocks have written and released: not from this multiprocessor's first-level cache.
 __device__ inline float load_device(const float* at) { return __ldcg(at); }
+/// Four of them, 16-byte aligned.
+__device__ inline void load_device_x4(float (&x)[4], const float* at) {
+    const float4 v = __ldcg(reinterpret_cast<const float4*>(at));
+    x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
+}
 
 // ---- within a warp: all 32 threads take part ----
 
@@ -208,6 +238,84 @@ __device__ inline void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" 
 __device__ inline void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 /// Waits until at most `N` of the latest groups are still under way.
 template <u32 N> __device__ inline void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory"); }
+
+/// No instruction: what the program does with d after this line, the compiler does after it too. `wgmma_wait` does not name
+/// the sums that it waits for, so without this the compiler could use them earlier.
+template <u32 N> __device__ __forceinline__ void wgmma_settle(float (&d)[N]) {
+#pragma unroll
+    for (u32 i = 0; i < N; i++) asm volatile("" : "+f"(d[i])::"memory");
+}
+
+// Products. `a` describes 64 rows, `b` 256 or 128 rows (the columns of d), both K-major by 16 of the depth; the sums are f32.
+// Where `accumulate` is 0, d is what it was not: d = a b, else d += a b. Thread t of the warpgroup holds, for its row
+// r = 16 (t / 32) + t % 32 / 4, d[4j], d[4j + 1] at (r, 8j + 2 (t % 4)) and the column after it, d[4j + 2], d[4j + 3] in row
+// r + 8. The operands and d are in use until `wgmma_wait` says otherwise.
+
+#define D_NAMES_64                                                                                                     \
+    "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"                                             \
+    ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"                                 \
+    ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"                                 \
+    ", %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define D_NAMES_128                                                                                                    \
+    D_NAMES_64                                                                                                         \
+    ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79"                                 \
+    ", %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"                                 \
+    ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111"                     \
+    ", %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
+#define D_8(i)                                                                                                         \
+    "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
+#define D_64 D_8(0), D_8(8), D_8(16), D_8(24), D_8(32), D_8(40), D_8(48), D_8(56)
+#define D_128 D_64, D_8(64), D_8(72), D_8(80), D_8(88), D_8(96), D_8(104), D_8(112), D_8(120)
+
+__device__ __forceinline__ void wgmma_m64n256k16_f16(float (&d)[128], u64 a, u64 b, u32 accumulate) {
+    asm volatile("{\n\t"
+                 ".reg .pred accumulate;\n\t"
+                 "setp.ne.u32 accumulate, %130, 0;\n\t"
+                 "wgmma.mma_async.sync.aligned.m64n256k16.f32.f16.f16 {" D_NAMES_128 "}, "
+                 "%128, %129, accumulate, 1, 1, 0, 0;\n\t"
+                 "}"
+                 : D_128
+                 : "l"(a), "l"(b), "r"(accumulate));
+}
+
+__device__ __forceinline__ void wgmma_m64n256k16_bf16(float (&d)[128], u64 a, u64 b, u32 accumulate) {
+    asm volatile("{\n\t"
+                 ".reg .pred accumulate;\n\t"
+                 "setp.ne.u32 accumulate, %130, 0;\n\t"
+                 "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {" D_NAMES_128 "}, "
+                 "%128, %129, accumulate, 1, 1, 0, 0;\n\t"
+                 "}"
+                 : D_128
+                 : "l"(a), "l"(b), "r"(accumulate));
+}
+
+__device__ __forceinline__ void wgmma_m64n128k16_f16(float (&d)[64], u64 a, u64 b, u32 accumulate) {
+    asm volatile("{\n\t"
+                 ".reg .pred accumulate;\n\t"
+                 "setp.ne.u32 accumulate, %66, 0;\n\t"
+                 "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {" D_NAMES_64 "}, "
+                 "%64, %65, accumulate, 1, 1, 0, 0;\n\t"
+                 "}"
+                 : D_64
+                 : "l"(a), "l"(b), "r"(accumulate));
+}
+
+__device__ __forceinline__ void wgmma_m64n128k16_bf16(float (&d)[64], u64 a, u64 b, u32 accumulate) {
+    asm volatile("{\n\t"
+                 ".reg .pred accumulate;\n\t"
+                 "setp.ne.u32 accumulate, %66, 0;\n\t"
+                 "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" D_NAMES_64 "}, "
+                 "%64, %65, accumulate, 1, 1, 0, 0;\n\t"
+                 "}"
+                 : D_64
+                 : "l"(a), "l"(b), "r"(accumulate));
+}
+
+#undef D_NAMES_64
+#undef D_NAMES_128
+#undef D_8
+#undef D_64
+#undef D_128
 
 /// Registers a thread from here on, a multiple of 8; all warps of a warpgroup take part.
 template <u32 N> __device__ inline void registers_take() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N)); }

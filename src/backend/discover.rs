@@ -112,14 +112,21 @@ pub fn discover() -> Vec<Found> {
 pub fn open(spec: &DeviceSpec) -> Result<Arc<dyn Device>, BackendError> {
     match *spec {
         DeviceSpec::Auto => open_best(),
-        DeviceSpec::Cuda(index) => Err(no_cuda(index)),
+        DeviceSpec::Cuda(index) => open_cuda(index),
         DeviceSpec::Wgpu(index) => open_wgpu(index),
         DeviceSpec::Cpu(threads) => Ok(Arc::new(CpuDevice::new(threads.unwrap_or(0))?)),
     }
 }
 
-/// The first real adapter that opens, else the CPU.
+/// The first CUDA device that opens, else the first real adapter, else the CPU.
 fn open_best() -> Result<Arc<dyn Device>, BackendError> {
+    for found in cuda() {
+        if let Found::Usable(info) = found
+            && let Ok(device) = open_cuda(info.index)
+        {
+            return Ok(device);
+        }
+    }
     for found in wgpu() {
         if let Found::Usable(info) = found
             && !info.software
@@ -173,9 +180,24 @@ fn cuda() -> Vec<Found> {
     crate::backend::cuda::discover()
 }
 
+#[cfg(feature = "cuda")]
+fn open_cuda(index: usize) -> Result<Arc<dyn Device>, BackendError> {
+    crate::backend::cuda::open(index)
+}
+
 #[cfg(not(feature = "cuda"))]
 fn cuda() -> Vec<Found> {
     vec![left_out(BackendKind::Cuda)]
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open_cuda(index: usize) -> Result<Arc<dyn Device>, BackendError> {
+    let reason = "this binary was built without it; build with --features cuda".into();
+    Err(BackendError::NoDevice {
+        backend: BackendKind::Cuda,
+        index,
+        reason,
+    })
 }
 
 /// A backend that this binary does not have.
@@ -186,28 +208,6 @@ fn left_out(backend: BackendKind) -> Found {
         info: None,
         reason: "this binary was built without it".into(),
         remedy: format!("build with --features {backend}"),
-    }
-}
-
-/// Why CUDA cannot be opened, from what discovery finds.
-fn no_cuda(index: usize) -> BackendError {
-    let mut reason = "there is no such device".to_string();
-    for found in cuda() {
-        if let Found::Unusable {
-            info,
-            reason: why,
-            remedy,
-            ..
-        } = found
-            && info.is_none_or(|i| i.index == index)
-        {
-            reason = format!("{why}; {remedy}");
-        }
-    }
-    BackendError::NoDevice {
-        backend: BackendKind::Cuda,
-        index,
-        reason,
     }
 }
 

@@ -189,6 +189,69 @@ pub enum BackendError {
         /// As the driver says.
         reason: String,
     },
+    /// A kernel must be compiled, and there is nothing to compile it with.
+    #[error("{device}: {unit} is not compiled: {reason}; {remedy}")]
+    NoCompiler {
+        /// Device name, or the architecture that is compiled for.
+        device: String,
+        /// Kernel file, element type and architecture.
+        unit: String,
+        /// Why not.
+        reason: String,
+        /// How to get a compiler.
+        remedy: String,
+    },
+    /// A kernel does not compile.
+    #[error("{device}: {unit} does not compile:\n{log}")]
+    Compile {
+        /// Device name, or the architecture that is compiled for.
+        device: String,
+        /// Kernel file, element type and architecture.
+        unit: String,
+        /// The compiler's.
+        log: String,
+    },
+    /// The driver is older than what it is given.
+    #[error("{device}: the driver supports {driver}, but {needed} is needed; {remedy}")]
+    DriverTooOld {
+        /// Device name.
+        device: String,
+        /// What it supports.
+        driver: String,
+        /// What it is given.
+        needed: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// A compiled kernel, or the compiler, is for other architectures than the device's.
+    #[error("{device}: {what}")]
+    WrongArchitecture {
+        /// Device name, or the architecture that is compiled for.
+        device: String,
+        /// Which does not fit, and what to do.
+        what: String,
+    },
+    /// The device has too little memory left.
+    #[error("{device}: plan {plan} needs {needed} bytes, {free} are free; {}", would_fit(*.fits))]
+    DeviceFull {
+        /// Device name.
+        device: String,
+        /// Plan name.
+        plan: String,
+        /// Bytes that are not on the device yet.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+        /// The largest batch that would fit, roughly; 0: none.
+        fits: usize,
+    },
+}
+
+fn would_fit(batch: usize) -> String {
+    match batch {
+        0 => "free some, or use a device with more".into(),
+        n => format!("a batch of about {n} would fit"),
+    }
 }
 
 impl Classify for BackendError {
@@ -201,13 +264,20 @@ impl Classify for BackendError {
             BackendError::DeviceLost { .. } => 304,
             BackendError::NoDevice { .. } => 305,
             BackendError::Driver { .. } => 306,
+            BackendError::NoCompiler { .. } => 307,
+            BackendError::Compile { .. } => 308,
+            BackendError::DriverTooOld { .. } => 309,
+            BackendError::WrongArchitecture { .. } => 310,
+            BackendError::DeviceFull { .. } => 311,
         }
     }
     /// A lost device can come back after it is opened anew; memory can become free.
     fn can_retry(&self) -> bool {
         matches!(
             self,
-            BackendError::DeviceLost { .. } | BackendError::OutOfMemory { .. }
+            BackendError::DeviceLost { .. }
+                | BackendError::OutOfMemory { .. }
+                | BackendError::DeviceFull { .. }
         )
     }
 }
