@@ -33,6 +33,7 @@ __device__ inline u32 block_x() { return blockIdx.x; }
 __device__ inline u32 block_y() { return blockIdx.y; }
 __device__ inline u32 block_z() { return blockIdx.z; }
 __device__ inline u32 grid_x() { return gridDim.x; }
+__device__ inline u32 grid_y() { return gridDim.y; }
 __device__ inline u32 lane() { return threadIdx.x & 31u; }
 __device__ inline u32 warp() { return threadIdx.x >> 5u; }
 
@@ -88,6 +89,12 @@ __device__ inline u32 max_f16x2(u32 x, u32 y) {
 __device__ inline u32 max_bf16x2(u32 x, u32 y) {
     u32 bits;
     asm("max.bf16x2 %0, %1, %2;" : "=r"(bits) : "r"(x), "r"(y));
+    return bits;
+}
+/// Both clamped to 0..255; `low` in the lowest byte, `high` in the next, the lower half of `rest` above them.
+__device__ inline u32 pack_u8(u32 rest, int high, int low) {
+    u32 bits;
+    asm("cvt.pack.sat.u8.s32.b32 %0, %1, %2, %3;" : "=r"(bits) : "r"(high), "r"(low), "r"(rest));
     return bits;
 }
 /// The exponential, to about 2 ulp over the range that softmax uses.
@@ -171,6 +178,27 @@ __device__ inline void cp_async_16(void* to, const void* from, u32 valid) {
 __device__ inline void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 /// Waits until at most `N` of this thread's latest groups are still under way. Other threads' copies need a barrier too.
 template <u32 N> __device__ inline void cp_async_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }
+
+/// As `cp_async_16` with all 16 valid, for kernels of all architectures: below sm_80 it is copied at once, through registers.
+__device__ inline void copy_16(void* to, const void* from) {
+#if __CUDA_ARCH__ >= 800
+    cp_async_16(to, from, 16);
+#else
+    *static_cast<uint4*>(to) = *static_cast<const uint4*>(from);
+#endif
+}
+/// Closes this thread's group of `copy_16`.
+__device__ inline void copy_commit() {
+#if __CUDA_ARCH__ >= 800
+    cp_async_commit();
+#endif
+}
+/// Waits until at most `N` of this thread's latest groups of `copy_16` are still under way.
+template <u32 N> __device__ inline void copy_wait() {
+#if __CUDA_ARCH__ >= 800
+    cp_async_wait<N>();
+#endif
+}
 
 // ---- mbarriers. sm_90 ----
 

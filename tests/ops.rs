@@ -13,6 +13,8 @@ use collage::tensor::DType;
 
 #[path = "ops/case.rs"]
 mod case;
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+mod cuda_support;
 #[path = "ops/naive.rs"]
 mod naive;
 mod skip;
@@ -89,6 +91,31 @@ fn webgpu_agrees_with_specification() {
                 )
             });
         }
+    }
+}
+
+/// On the simulated device, under each order of threads and each time of asynchronous work.
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+#[test]
+fn cuda_agrees_with_specification() {
+    for options in [
+        [("SIMT_ORDER", "forward"), ("SIMT_ASYNC", "early")],
+        [("SIMT_ORDER", "reverse"), ("SIMT_ASYNC", "late")],
+        [("SIMT_ORDER", "random:1"), ("SIMT_ASYNC", "late")],
+    ] {
+        cuda_support::simulated("cuda_agrees_with_specification", &options, || {
+            let spec = CpuDevice::reference();
+            let device = collage::backend::cuda::open(0).expect("the simulated device");
+            for dtype in DType::ALL {
+                check_all(&format!("cuda simulated {options:?}, {dtype}"), |case| {
+                    compare(
+                        &exact(run(&spec, case, dtype)?),
+                        &run(&*device, case, dtype)?,
+                        case.tolerance(dtype),
+                    )
+                });
+            }
+        });
     }
 }
 

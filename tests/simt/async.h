@@ -60,6 +60,18 @@ inline void cp_async_commit(SITE) {
 template <u32 N> inline void cp_async_wait(SITE) {
     if (!DROPPED) simt::copy_wait(N);
 }
+// Below sm_80 these copy at once.
+inline void copy_16(void* to, const void* from) {
+    if (simt::arch() >= 80) return simt::copy_issue(to, from, 16);
+    simt::shared_offset(to, 16, 16, "copy_16");
+    std::memcpy(to, from, 16);
+}
+inline void copy_commit(SITE) {
+    if (!DROPPED && simt::arch() >= 80) simt::copy_commit();
+}
+template <u32 N> inline void copy_wait(SITE) {
+    if (!DROPPED && simt::arch() >= 80) simt::copy_wait(N);
+}
 
 inline void mbarrier_init(u64* barrier, u32 arrivals, SITE) {
     if (!DROPPED) simt::mbarrier_init(barrier, arrivals);
@@ -101,6 +113,8 @@ inline void wgmma_commit(SITE) {
 template <u32 N> inline void wgmma_wait(SITE) {
     if (!DROPPED) simt::products_wait(N);
 }
+/// Only the device's compiler has to be told: here the sums lie in memory, and calls are calls.
+template <u32 N> inline void wgmma_settle(float (&)[N]) {}
 inline void wgmma_m64n256k16_f16(float (&d)[128], u64 a, u64 b, u32 accumulate) {
     simt::product("wgmma_m64n256k16_f16", simt::Half::F16, d, 256, a, b, accumulate);
 }

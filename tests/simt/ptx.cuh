@@ -51,6 +51,7 @@ inline u32 block_x() { return simt::place().block[0]; }
 inline u32 block_y() { return simt::place().block[1]; }
 inline u32 block_z() { return simt::place().block[2]; }
 inline u32 grid_x() { return simt::place().grid[0]; }
+inline u32 grid_y() { return simt::place().grid[1]; }
 inline u32 lane() { return simt::self().lane; }
 inline u32 warp() { return simt::self().warp; }
 
@@ -143,6 +144,11 @@ inline u32 max_bf16x2(u32 x, u32 y) {
     const auto value = [](u16 bits) { return bits_to_f32(u32(bits) << 16u); };
     const auto half = [&](u16 a, u16 b) { return u32(max_half(a, value(a), b, value(b))); };
     return half(u16(x), u16(y)) | half(u16(x >> 16u), u16(y >> 16u)) << 16u;
+}
+/// cvt.pack.sat.u8.s32.b32.
+inline u32 pack_u8(u32 rest, int high, int low) {
+    const auto clamp = [](int x) { return u32(x < 0 ? 0 : x > 255 ? 255 : x); };
+    return rest << 16u | clamp(high) << 8u | clamp(low);
 }
 inline float exp(float x) { return std::exp(x); }
 inline float fma(float x, float y, float z) { return std::fma(x, y, z); }
