@@ -206,6 +206,25 @@ fn eval_reproduces_the_cards_held_out_counts() {
 }
 
 #[test]
+fn eval_in_half_precision_costs_no_more_than_a_few_images() {
+    let correct = |dtype: &str| {
+        let report = json(&[
+            "eval", "--device", "cpu", "--grids", "1x1", "--dtype", dtype,
+        ]);
+        assert_eq!(report["dtype"], dtype);
+        report["base"]["correct"].as_u64().expect("a count")
+    };
+    let full = correct("f32");
+    for dtype in ["f16", "bf16"] {
+        assert!(
+            correct(dtype).abs_diff(full) <= 3,
+            "{dtype}: {} of {full}",
+            correct(dtype)
+        );
+    }
+}
+
+#[test]
 fn eval_depends_on_its_seed_and_on_nothing_else() {
     let of = |seed: &str| {
         let report = json(&[

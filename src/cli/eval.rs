@@ -11,6 +11,7 @@ use collage::embedded;
 use collage::image::Image;
 use collage::model::Model;
 use collage::model::plan::Grid;
+use collage::tensor::DType;
 use indicatif::ProgressBar;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -56,6 +57,9 @@ pub struct Eval {
     /// auto, cpu, cpu:THREADS, wgpu, wgpu:INDEX, cuda, cuda:INDEX
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: DeviceSpec,
+    /// Element type of weights and activations on the device: f32, f16, bf16
+    #[arg(long, value_name = "TYPE", default_value_t)]
+    dtype: DType,
     /// Use only the first N images
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
@@ -72,6 +76,7 @@ struct Report {
     images: usize,
     data: String,
     device: String,
+    dtype: String,
     seed: u64,
     base: Score,
     collage: Vec<CollageScore>,
@@ -117,12 +122,16 @@ impl Eval {
             images,
         };
 
-        let mut pass = Pass::load(&*device, &base, Grid::ONE, self.batch as usize, 1)?;
+        let load = |model: &Model, grid| {
+            Pass::load_as(self.dtype, &*device, model, grid, self.batch as usize, 1)
+        };
+        let mut pass = load(&base, Grid::ONE)?;
         let base_rows = set.measure(&mut pass, &order, &console.progress(images as u64, "base"))?;
         let mut report = Report {
             images,
             data: data.name().to_string(),
             device: devices::describe(device.info()),
+            dtype: self.dtype.to_string(),
             seed: self.seed,
             base: Score {
                 model: base.name().to_string(),
@@ -137,7 +146,7 @@ impl Eval {
             .iter()
             .flat_map(|collage| grids.iter().map(move |grid| (collage, *grid)))
         {
-            let mut pass = Pass::load(&*device, collage, grid, self.batch as usize, 1)?;
+            let mut pass = load(collage, grid)?;
             let rows = set.measure(
                 &mut pass,
                 &order,
@@ -309,9 +318,10 @@ fn text(report: &Report) -> String {
         ]);
     }
     format!(
-        "{} images of {} on {}\n\n{}",
+        "{} images of {} in {} on {}\n\n{}",
         thousands(report.images as u64),
         report.data,
+        report.dtype,
         report.device,
         table(&rows, 1)
     )

@@ -29,6 +29,18 @@ impl Pass {
         images: usize,
         top_k: usize,
     ) -> Result<Self, Failure> {
+        Self::load_as(DType::F32, device, model, grid, images, top_k)
+    }
+
+    /// As [`load`](Self::load), with weights and activations of this type.
+    pub fn load_as(
+        dtype: DType,
+        device: &dyn Device,
+        model: &Model,
+        grid: Grid,
+        images: usize,
+        top_k: usize,
+    ) -> Result<Self, Failure> {
         let batch = (images / grid.tiles()).max(1);
         let output = PlanOutput::TopK(top_k);
         let plan = Plan::compile(
@@ -36,7 +48,7 @@ impl Pass {
             &PlanOptions {
                 batch,
                 grid,
-                dtype: DType::F32,
+                dtype,
                 input: PlanInput::Images,
                 output,
             },
