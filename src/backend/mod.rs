@@ -190,16 +190,14 @@ pub enum BackendError {
         reason: String,
     },
     /// A kernel must be compiled, and there is nothing to compile it with.
-    #[error("{device}: {unit} is not compiled: {reason}; {remedy}")]
+    #[error("{device}: {unit} is not compiled: {reason}")]
     NoCompiler {
         /// Device name, or the architecture that is compiled for.
         device: String,
         /// Kernel file, element type and architecture.
         unit: String,
-        /// Why not.
+        /// Why not, and how to get a compiler.
         reason: String,
-        /// How to get a compiler.
-        remedy: String,
     },
     /// A kernel does not compile.
     #[error("{device}: {unit} does not compile:\n{log}")]
@@ -212,7 +210,9 @@ pub enum BackendError {
         log: String,
     },
     /// The driver is older than what it is given.
-    #[error("{device}: the driver supports {driver}, but {needed} is needed; {remedy}")]
+    #[error(
+        "{device}: the driver supports {driver}, but {needed} is needed; update NVIDIA's driver"
+    )]
     DriverTooOld {
         /// Device name.
         device: String,
@@ -220,8 +220,6 @@ pub enum BackendError {
         driver: String,
         /// What it is given.
         needed: String,
-        /// What to do.
-        remedy: String,
     },
     /// A compiled kernel, or the compiler, is for other architectures than the device's.
     #[error("{device}: {what}")]

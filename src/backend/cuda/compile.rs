@@ -192,8 +192,7 @@ impl Compiler {
             other => BackendError::NoCompiler {
                 device,
                 unit: unit.name(architecture),
-                reason: describe(other),
-                remedy: GET_NVRTC.into(),
+                reason: format!("{}; {GET_NVRTC}", describe(other)),
             },
         }
     }
@@ -229,8 +228,10 @@ impl Compiler {
             Ok(nvrtc) => BackendError::DriverTooOld {
                 device: self.device.clone(),
                 driver: format!("CUDA {}", self.newest.unwrap_or_default()),
-                needed: format!("CUDA {} for what its NVRTC compiles", nvrtc.version[0]),
-                remedy: "update NVIDIA's driver, or name an NVRTC of the driver's version in COLLAGE_NVRTC".into(),
+                needed: format!(
+                    "CUDA {} (for what NVRTC compiles; or name an older NVRTC in COLLAGE_NVRTC)",
+                    nvrtc.version[0]
+                ),
             },
         })
     }

@@ -168,7 +168,6 @@ impl Shared {
                     compiler[1],
                     unit.source.file()
                 ),
-                remedy: "update NVIDIA's driver".into(),
             };
         }
         if refused.is_wrong_architecture() {

@@ -6,7 +6,7 @@
 //!
 //! `device` is an open device; `program` a plan on it, which `outline` turns into kernels and grids (`conv2d` chooses among
 //! the convolutions), `budget` into bytes and `builder` into launches; `encode` is the part whose size differs from run to
-//! run; `pack` orders weights and `args` mirrors the kernels' arguments. `kernels` is the table of entries, `compile` makes
+//! run, `measure` times it; `pack` orders weights and `args` mirrors the kernels' arguments. `kernels` is the table of entries, `compile` makes
 //! cubins of them, `cache` keeps those, `usage` reads what they use. `raw` holds the driver, NVRTC and all unsafe code.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,6 +24,7 @@ pub mod conv2d;
 mod device;
 mod encode;
 pub mod kernels;
+mod measure;
 mod options;
 mod outline;
 mod pack;
@@ -69,8 +70,8 @@ pub fn discover() -> Vec<Found> {
             Err(refused) => return unusable(None, unavailable(&Unavailable::Refused(refused))),
         };
         match usable(&description) {
-            Ok(info) => Found::Usable(info),
-            Err((info, reason, remedy)) => unusable(Some(info), (reason, remedy)),
+            (info, Ok(())) => Found::Usable(info),
+            (info, Err(why)) => unusable(Some(info), why),
         }
     });
     found.collect()
@@ -95,8 +96,8 @@ fn unavailable(why: &Unavailable) -> (String, &'static str) {
     }
 }
 
-/// The device as it would be opened; else why not, and what to do.
-fn usable(description: &Description) -> Result<DeviceInfo, (DeviceInfo, String, &'static str)> {
+/// The device as it would be opened; and if it cannot be, why not and what to do.
+fn usable(description: &Description) -> (DeviceInfo, Result<(), (String, &'static str)>) {
     let architecture = Architecture::of_device(description.capability);
     let mut info = DeviceInfo {
         backend: BackendKind::Cuda,
@@ -113,16 +114,16 @@ fn usable(description: &Description) -> Result<DeviceInfo, (DeviceInfo, String, 
     if architecture.number() < Architecture::OLDEST {
         let reason = format!("its architecture, {architecture}, is older than sm_75");
         let remedy = "use --device wgpu, which runs on the same GPU through its Vulkan driver";
-        return Err((info, reason, remedy));
+        return (info, Err((reason, remedy)));
     }
     match compile::check_source(architecture) {
         Ok(source) => {
             info.features.push(source);
-            Ok(info)
+            (info, Ok(()))
         }
         Err(reason) => {
             let reason = format!("{reason}, and this build has no cubins for {architecture}");
-            Err((info, reason, compile::GET_NVRTC))
+            (info, Err((reason, compile::GET_NVRTC)))
         }
     }
 }
@@ -158,8 +159,8 @@ pub fn open_device(index: usize, options: CudaOptions) -> Result<CudaDevice, Bac
         n => none(format!("this machine has {n}, numbered from 0")),
     })?;
     let description = device.map_err(|r| explained(Unavailable::Refused(r)))?;
-    let info =
-        usable(&description).map_err(|(_, reason, remedy)| none(format!("{reason}; {remedy}")))?;
+    let (info, can) = usable(&description);
+    can.map_err(|(reason, remedy)| none(format!("{reason}; {remedy}")))?;
     let name = info.name.clone();
     CudaDevice::open(info, &description, options).map_err(|why| match why {
         Unavailable::Refused(r) if r.is_fatal() => BackendError::DeviceLost {
