@@ -1,6 +1,6 @@
 //! Every kernel: one constant table that mirrors the ENTRY lines of kernels/*.cu.
 //!
-//! A name is written here once and never put together at run time. tests/cuda_kernels compares the figures with those that
+//! A name is written here once and never put together at run time. tests/cuda_kernels.rs compares the figures with those that
 //! the sources themselves give.
 
 use super::architecture::Architecture;
