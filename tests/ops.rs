@@ -207,26 +207,32 @@ fn cuda_devices(test: &str, options: &CudaOptions) -> Vec<cuda::CudaDevice> {
     devices
 }
 
-/// On the simulated device, under each order of threads and each time of asynchronous work.
+/// On the simulated device, under each order of threads and each time of asynchronous work; the last with sanitizers.
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 #[test]
 fn cuda_agrees_with_specification() {
-    for options in [
-        [("SIMT_ORDER", "forward"), ("SIMT_ASYNC", "early")],
-        [("SIMT_ORDER", "reverse"), ("SIMT_ASYNC", "late")],
-        [("SIMT_ORDER", "random:1"), ("SIMT_ASYNC", "late")],
+    use cuda_support::Build::{Plain, Sanitized};
+    for (build, order, time) in [
+        (Plain, "forward", "early"),
+        (Plain, "reverse", "late"),
+        (Sanitized, "random:1", "late"),
     ] {
-        cuda_support::simulated("cuda_agrees_with_specification", &options, || {
+        let options = [("SIMT_ORDER", order), ("SIMT_ASYNC", time)];
+        let test = "cuda_agrees_with_specification";
+        cuda_support::simulated_by(build, test, &options, || {
             let spec = CpuDevice::reference();
             let device = collage::backend::cuda::open(0).expect("the simulated device");
             for dtype in DType::ALL {
-                check_all(&format!("cuda simulated {options:?}, {dtype}"), |case| {
-                    compare(
-                        &exact(run(&spec, case, dtype)?),
-                        &run(&*device, case, dtype)?,
-                        case.tolerance(dtype),
-                    )
-                });
+                check_all(
+                    &format!("cuda simulated, {order}, {time}, {dtype}"),
+                    |case| {
+                        compare(
+                            &exact(run(&spec, case, dtype)?),
+                            &run(&*device, case, dtype)?,
+                            case.tolerance(dtype),
+                        )
+                    },
+                );
             }
         });
     }
