@@ -3,19 +3,21 @@
 //! Formula   two passes, columns then rows, each clip((2^21 + sum over t of coefficient[t] * u8[start + t]) >> 22, 0, 255);
 //!           then y = table[channel][u8], which holds (u8 / 255 - mean) / std; a tile without an image is 0
 //! Layout    images (H,W,3) u8, rows `pitch` bytes apart at any address; y (N, grid_rows * size, grid_cols * size, 3) in T.
-//!           An axis' table: `size` pairs (start, count), start and start + count not falling, then (size, taps)
-//!           coefficients. Tile t is place t % (grid_rows * grid_cols), row by row, of canvas t / (grid_rows * grid_cols)
-//! Threads   a block of 128 makes a patch of one tile: COLS = 32 columns, a lane each, of ceil(size / gridDim.y) <= ROWS = 32
-//!           rows, warp w those with row % 4 = w. It streams the image's rows in chunks: while a chunk is used, the next is
-//!           copied to shared memory; the horizontal pass makes of it packed pixels in shared memory, one a lane and row;
-//!           then every thread adds the chunk's rows to its pixels' sums. So any shrink factor needs the same memory, and as
-//!           sums of integers are exact, no cut of the work changes a bit.
-//! Wide      where a row of the patch is more than the staging holds or has more than MOST_TAPS coefficients a pixel, a warp
-//!           adds up one packed pixel at a time straight from the image.
-//! Limits    grid (tiles, rows, ceil(size / 32)), ceil(size / 32) <= rows <= size: 32 rows a block read least, fewer rows
-//!           make more blocks where there are few tiles; 30,080 bytes of shared memory in f32, 28,544 in the halves.
+//!           An axis' table: `size` pairs (start, count), start and start + count not falling, then (size, taps) coefficients,
+//!           those beyond a count 0. Tile t is place t % (grid_rows * grid_cols), row by row, of canvas t / (that product)
+//! Threads   a block of 128 makes a patch of one tile: COLS = 32 columns, a lane each, of ceil(size / gridDim.y) <= ROWS = 64
+//!           rows, warp w those with row % 4 = w. It streams the image's rows in chunks: while one is used, the next is copied
+//!           to shared memory; the horizontal pass makes of each row packed pixels, one a lane, in a ring of 64 rows; then
+//!           each warp makes those of its rows whose last input row has come. So any shrink factor needs the same memory,
+//!           and as sums of integers are exact, no cut of the work changes a bit.
+//! Wide      where a row of the patch does not fit into the staging or has more than MOST_TAPS coefficients a pixel, a warp
+//!           sums one packed pixel at a time straight from the image.
+//! Tall      where a pixel's rows do not fit into the ring, the patch is made in groups of four rows, one a warp, whose sums
+//!           stay in registers from chunk to chunk.
+//! Limits    grid (tiles, rows, ceil(size / 32)), ceil(size / 64) <= rows <= size: 64 rows a block do the least work, fewer
+//!           rows make more blocks where there are few tiles; 38,784 bytes of shared memory in f32, 35,712 in the halves.
 //!           The 16 aligned bytes around any byte of an image may be read: its allocation begins and ends at multiples of 16
-//! Speed     bound by instructions, two thirds of them multiply-adds and the bytes' extraction; benches/runs
+//! Speed     bound by instructions, most of them multiply-adds and the bytes' extraction; benches/runs
 #include <number.cuh>
 
 struct EncodeTile {
@@ -42,27 +44,17 @@ static_assert(sizeof(EncodeArgs) == 40, "as src/backend/cuda/args.rs has it");
 
 constexpr u32 THREADS = 128;
 constexpr u32 WARPS = THREADS / 32;
-constexpr u32 ROWS = 32;
 constexpr u32 COLS = 32;
-constexpr u32 EACH = ROWS / WARPS; // rows of a thread
+constexpr u32 ROWS = 64;
 
-constexpr u32 CHUNK = 32;     // rows of an image, at most
+constexpr u32 RING = 64;      // rows of packed pixels, a power of two
+constexpr u32 CHUNK = 32;     // rows of an image that come at once, at most
+constexpr u32 LEAST = 8;      // and at least, where the ring is to hold all that a pixel sums beside them
 constexpr u32 MOST_TAPS = 64; // of the horizontal pass where it reads staged rows
 constexpr u32 POOL = 22528;   // bytes
 
 constexpr u32 PRECISION = 22;
 constexpr i32 ROUNDING = 1 << (PRECISION - 1);
-
-template <typename T> struct Shared {
-    /// Before the last chunk is used: the columns' coefficients where they are more than four each, then two stages of image
-    /// rows. Afterwards the patch, (ROWS, COLS, 3) in T.
-    alignas(16) u8 pool[POOL];
-    /// (CHUNK, COLS): r | g << 8 | b << 16. Three rows more, which are read in fours and meet coefficients of 0.
-    u32 narrow[CHUNK + 3][COLS];
-    T table[3][256];
-};
-static_assert(sizeof(Shared<f32>) == 30080 && sizeof(Shared<f16>) == 28544, "as the header says");
-static_assert(POOL >= ROWS * COLS * 3 * sizeof(f32), "the patch fits");
 
 /// One axis of a resize.
 struct Axis {
@@ -96,23 +88,26 @@ struct Span {
     u64 from;           // address of the first byte, in row 0
     u32 pitch, bytes;   // of the image's rows; of the span's
     u32 vectors;        // most that a row needs
-    u32 stride;         // 16 bytes more than they are, for pixels that meet coefficients of 0
-    u32 rows;           // of a chunk; 0: not one fits
+    u32 stride;         // 16 bytes more than they are, for what is read beyond a row's last pixel
     u32 inverse;        // 2^20 / vectors, above
+    u32 stage_bytes;
+    u32 rows;           // that a stage holds, CHUNK at most; 0: not one fits
 
-    __device__ Span(const EncodeTile& tile, const Axis& axis, const Patch& patch, u32 stage_bytes) {
+    __device__ Span(const EncodeTile& tile, const Axis& axis, const Patch& patch) {
         const u32 first = axis.start(patch.col);
         from = tile.pixels + first * 3;
         pitch = tile.pitch;
         bytes = (axis.end(patch.col + patch.cols - 1) - first) * 3;
         vectors = (bytes + 30) / 16;
         stride = vectors * 16 + 16;
-        rows = stage_bytes / stride;
-        rows = rows < CHUNK ? rows : CHUNK;
         inverse = (1u << 20u) / vectors + 1;
     }
-    /// How far row y of the image is from a multiple of 16.
-    __device__ u32 skew(u32 y) const { return (u32(from) + y * pitch) & 15u; }
+    __device__ void fit(u32 bytes) {
+        stage_bytes = bytes;
+        rows = bytes / stride;
+        if (rows > WARPS) rows = rows / WARPS * WARPS; // as many for each warp
+        if (rows > CHUNK) rows = CHUNK;
+    }
 
     /// Begins to copy rows y to y + count.
     __device__ void copy(u8* stage, u32 y, u32 count) const {
@@ -127,79 +122,131 @@ struct Span {
     }
 };
 
-/// The lower half of (high, low) shifted right by 0 to 31 bits.
-__device__ inline u32 funnel(u32 low, u32 high, u32 shift) { return u32(((u64(high) << 32u) | low) >> shift); }
-
 __device__ inline void add_pixel(i32 (&sum)[3], u32 r, u32 g, u32 b, i32 c) {
-    sum[0] += i32(r & 255u) * c;
-    sum[1] += i32(g & 255u) * c;
-    sum[2] += i32(b & 255u) * c;
+    sum[0] += i32(r) * c;
+    sum[1] += i32(g) * c;
+    sum[2] += i32(b) * c;
 }
 
-/// Adds `COUNT` pixels, 3 or 4, that begin `shift` bits into w[0].
+/// Adds `COUNT` pixels, 2 to 4, of three bytes each that begin `shift` bits into w[0].
 template <u32 COUNT> __device__ inline void add_pixels(i32 (&sum)[3], const u32 (&w)[4], u32 shift, const i32 (&c)[4]) {
-    const u32 x0 = funnel(w[0], w[1], shift);
-    const u32 x1 = funnel(w[1], w[2], shift);
-    const u32 x2 = COUNT == 3 ? w[2] >> shift : funnel(w[2], w[3], shift);
-    add_pixel(sum, x0, x0 >> 8u, x0 >> 16u, c[0]);
-    add_pixel(sum, x0 >> 24u, x1, x1 >> 8u, c[1]);
-    add_pixel(sum, x1 >> 16u, x1 >> 24u, x2, c[2]);
-    if (COUNT == 4) add_pixel(sum, x2 >> 8u, x2 >> 16u, x2 >> 24u, c[3]);
+    using ptx::byte_of;
+    const u32 x0 = ptx::shift_right(w[0], w[1], shift);
+    const u32 x1 = ptx::shift_right(w[1], w[2], shift);
+    const u32 x2 = ptx::shift_right(w[2], w[COUNT == 4 ? 3 : 2], shift);
+    add_pixel(sum, byte_of<0>(x0), byte_of<1>(x0), byte_of<2>(x0), c[0]);
+    add_pixel(sum, byte_of<3>(x0), byte_of<0>(x1), byte_of<1>(x1), c[1]);
+    if (COUNT >= 3) add_pixel(sum, byte_of<2>(x1), byte_of<3>(x1), byte_of<0>(x2), c[2]);
+    if (COUNT >= 4) add_pixel(sum, byte_of<1>(x2), byte_of<2>(x2), byte_of<3>(x2), c[3]);
 }
 
-__device__ inline u32 pack(const i32 (&sum)[3]) {
-    return ptx::pack_u8(ptx::pack_u8(0, 0, sum[2] >> PRECISION), sum[1] >> PRECISION, sum[0] >> PRECISION);
+/// Row i of packed pixels, r | g << 8 | b << 16, is at i % RING; the first three again at the end, since rows are read in
+/// fours.
+using Ring = u32[RING + 3][COLS];
+
+/// Packs the sums of a pixel of row y.
+__device__ inline void put(Ring& ring, u32 y, u32 x, const i32 (&sum)[3]) {
+    const u32 blue = ptx::pack_u8(0, 0, sum[2] >> PRECISION);
+    const u32 rgb = ptx::pack_u8(blue, sum[1] >> PRECISION, sum[0] >> PRECISION);
+    const u32 slot = y % RING;
+    ring[slot][x] = rgb;
+    if (slot < 3) ring[RING + slot][x] = rgb;
 }
 
-/// The horizontal pass over a staged chunk. Two rows at a time, so that one's loads are under way during the other's sums.
-/// `FEW` is how many coefficients a column has, 3 or 4 at most, which are in `few`; or 0: groups of four, from the pool, of
-/// which this lane's column has `groups`. So no more than 16 bytes are read from where a row's last pixel begins.
-template <u32 FEW>
-__device__ void narrow_staged(u32 (&narrow)[CHUNK + 3][COLS], const u8* stage, const Span& span, u32 y, u32 count,
-                              u32 lane_offset, const i32 (&few)[4], const Vec<i32>* many, u32 groups) {
-    constexpr u32 WORDS = FEW == 3 ? 3 : 4;
-    for (u32 r = ptx::warp(); r < count; r += WARPS * 2) {
-        i32 sum[2][3];
-        const u32* words[2];
-        u32 shift[2];
-        u32 w[2][4];
+/// The horizontal pass over staged rows, as one lane sees it.
+struct Columns {
+    Span span;
+    u32 offset;     // of its first pixel in a staged row
+    u32 groups;     // its coefficients in fours
+    u32 full;       // those groups, of any column, that have more than two coefficients: all but perhaps the last
+    i32 few[4];     // its coefficients, where no column has more than four
+    u32 many_bytes; // else they are in the pool, (groups, COLS) vectors of four, 0 beyond a column's count
+
+    __device__ Columns(const EncodeTile& tile, const Axis& axis, const Patch& patch, u8* pool)
+        : span(tile, axis, patch), few{}, many_bytes(0) {
+        const u32 column = patch.column(ptx::lane());
+        offset = (axis.start(column) - axis.start(patch.col)) * 3;
+        groups = divide_up(axis.count(column), 4);
+        full = (axis.taps + 1) / 4;
+        if (axis.taps <= 4) {
 #pragma unroll
-        for (u32 p = 0; p < 2; p++) {
-            // Beyond the last row the first of the two stands in.
-            const u32 row = p == 0 || r + WARPS < count ? r + p * WARPS : r;
-            const u32 at = row * span.stride + span.skew(y + row) + lane_offset;
-            words[p] = reinterpret_cast<const u32*>(stage) + at / 4;
-            shift[p] = at % 4 * 8;
+            for (u32 t = 0; t < 4; t++) few[t] = t < axis.taps ? axis.coefficients(column)[t] : 0;
+        } else if (axis.taps <= MOST_TAPS) {
+            many_bytes = divide_up(axis.taps, 4) * COLS * 16;
+            bring(reinterpret_cast<i32*>(pool), axis, patch);
+        }
+        span.fit(axis.taps <= MOST_TAPS ? (POOL - many_bytes) / 32 * 16 : 0);
+    }
+
+    __device__ void bring(i32* to, const Axis& axis, const Patch& patch) const {
+        for (u32 x = ptx::warp(); x < COLS; x += WARPS) {
+            const i32* from = axis.coefficients(patch.column(x));
+            for (u32 t = ptx::lane(); t < many_bytes / (COLS * 4); t += 32) {
+                to[(t / 4 * COLS + x) * 4 + t % 4] = t < axis.taps ? from[t] : 0;
+            }
+        }
+    }
+
+    /// Rows y, y + WARPS, ..., `N` of them, so that the loads of all are under way at once. `at` is where y's first pixel
+    /// would be in the pool if the image's row, whose address ends in `low`, were a multiple of 16. `FEW` is how many
+    /// coefficients a column has, 3 or 4 at most, or 0: as many as there are.
+    template <u32 FEW, u32 N> __device__ void rows(Ring& ring, const u8* pool, u32 at, u32 low, u32 y) const {
+        constexpr u32 WORDS = FEW == 3 ? 3 : 4;
+        i32 sum[N][3];
+        const u32* words[N];
+        u32 shift[N], w[N][4];
+#pragma unroll
+        for (u32 p = 0; p < N; p++) {
+            const u32 byte = at + p * WARPS * span.stride + ((low + p * WARPS * span.pitch) & 15u);
+            words[p] = reinterpret_cast<const u32*>(pool + (byte & ~3u));
+            shift[p] = byte * 8;
             sum[p][0] = sum[p][1] = sum[p][2] = ROUNDING;
 #pragma unroll
             for (u32 i = 0; i < WORDS; i++) w[p][i] = words[p][i];
         }
         if (FEW != 0) {
-            add_pixels<FEW == 3 ? 3 : 4>(sum[0], w[0], shift[0], few);
-            add_pixels<FEW == 3 ? 3 : 4>(sum[1], w[1], shift[1], few);
+#pragma unroll
+            for (u32 p = 0; p < N; p++) add_pixels<FEW == 3 ? 3 : 4>(sum[p], w[p], shift[p], few);
         }
         for (u32 g = 0; FEW == 0 && g < groups; g++) {
-            const Vec<i32> c = many[g * COLS + ptx::lane()];
-            u32 next[2][3]; // a group is three words; beyond the last group it is not used
+            const Vec<i32> c = reinterpret_cast<const Vec<i32>*>(pool)[g * COLS + ptx::lane()];
 #pragma unroll
-            for (u32 p = 0; p < 2; p++) {
+            for (u32 p = 0; p < N; p++) {
+                // A group is three words: the next one's, not beyond the last.
+                u32 next[3] = {};
                 words[p] += 3;
 #pragma unroll
-                for (u32 i = 0; i < 3; i++) next[p][i] = g + 1 < groups ? words[p][i + 1] : 0;
-                add_pixels<4>(sum[p], w[p], shift[p], c.v);
-                w[p][0] = w[p][3];
-#pragma unroll
-                for (u32 i = 0; i < 3; i++) w[p][i + 1] = next[p][i];
+                for (u32 i = 0; i < 3; i++) {
+                    if (g + 1 < groups) next[i] = words[p][i + 1];
+                }
+                if (g < full) {
+                    add_pixels<4>(sum[p], w[p], shift[p], c.v);
+                } else {
+                    add_pixels<2>(sum[p], w[p], shift[p], c.v);
+                }
+                w[p][0] = w[p][3], w[p][1] = next[0], w[p][2] = next[1], w[p][3] = next[2];
             }
         }
-        narrow[r][ptx::lane()] = pack(sum[0]);
-        if (r + WARPS < count) narrow[r + WARPS][ptx::lane()] = pack(sum[1]);
+#pragma unroll
+        for (u32 p = 0; p < N; p++) put(ring, y + p * WARPS, ptx::lane(), sum[p]);
     }
-}
+
+    template <u32 FEW> __device__ void chunk(Ring& ring, const u8* pool, u32 stage, u32 y, u32 count) const {
+        u32 r = ptx::warp();
+        u32 at = stage + r * span.stride + offset;
+        u32 low = u32(span.from) + (y + r) * span.pitch;
+        for (; r + WARPS < count; r += WARPS * 2) {
+            rows<FEW, 2>(ring, pool, at, low, y + r);
+            at += WARPS * 2 * span.stride;
+            low += WARPS * 2 * span.pitch;
+        }
+        if (r < count) rows<FEW, 1>(ring, pool, at, low, y + r);
+    }
+};
 
 /// The horizontal pass straight from the image: a warp a pixel, its lanes the columns that the pixel sums.
-__device__ inline void narrow_wide(u32 (&narrow)[CHUNK + 3][COLS], const EncodeTile& tile, const Axis& axis,
-                                   const Patch& patch, u32 y, u32 count) {
+__device__ inline void narrow_wide(Ring& ring, const EncodeTile& tile, const Axis& axis, const Patch& patch, u32 y,
+                                   u32 count) {
     for (u32 r = ptx::warp(); r < count; r += WARPS) {
         const u8* row = reinterpret_cast<const u8*>(tile.pixels + u64(y + r) * tile.pitch);
         for (u32 x = 0; x < patch.cols; x++) {
@@ -215,136 +262,199 @@ __device__ inline void narrow_wide(u32 (&narrow)[CHUNK + 3][COLS], const EncodeT
                 for (u32 mask = 16; mask > 0; mask /= 2) sum[k] += i32(ptx::shuffle_xor(u32(sum[k]), mask));
                 sum[k] += ROUNDING;
             }
-            if (ptx::lane() == 0) narrow[r][x] = pack(sum);
+            if (ptx::lane() == 0) put(ring, y + r, x, sum);
         }
     }
 }
 
-/// Adds those of the chunk's rows, y to y + count, that an output row sums; `COUNT`, 3 or 4, at a time.
-template <u32 COUNT>
-__device__ inline void add_rows(i32 (&sum)[3], const u32 (&narrow)[CHUNK + 3][COLS], const Axis& axis, u32 output, u32 y,
-                                u32 count) {
-    const u32 start = axis.start(output), end = axis.end(output);
-    const i32* c = axis.coefficients(output) - start;
-    const u32 first = start > y ? start : y;
-    const u32 last = end < y + count ? end : y + count;
-    for (u32 i = first; i < last; i += COUNT) {
+/// Input rows of an output row.
+struct alignas(8) Window {
+    u32 start, end;
+};
+
+template <typename T> struct Shared {
+    /// The columns' coefficients where they are more than four each, then two stages of image rows.
+    alignas(16) u8 pool[POOL];
+    Ring ring;
+    Vec<i32> few[ROWS]; // the rows' coefficients where they are at most four each
+    Window windows[ROWS];
+    alignas(16) T made[WARPS][2][COLS * 3]; // two rows of each warp, on their way to memory
+    T table[3][256];
+};
+static_assert(sizeof(Shared<f32>) == 38784 && sizeof(Shared<f16>) == 35712, "as the header says");
+
+/// Adds the first `COUNT` rows of a window.
+template <u32 COUNT> __device__ inline void add_few(i32 (&sum)[3], const Ring& ring, u32 start, const Vec<i32>& c) {
+    using ptx::byte_of;
+    const u32 slot = start % RING;
 #pragma unroll
-        for (u32 j = 0; j < COUNT; j++) {
-            const u32 pixel = narrow[i + j - y][ptx::lane()];
-            add_pixel(sum, pixel, pixel >> 8u, pixel >> 16u, i + j < last ? c[i + j] : 0);
+    for (u32 j = 0; j < COUNT; j++) {
+        const u32 rgb = ring[slot + j][ptx::lane()];
+        add_pixel(sum, byte_of<0>(rgb), byte_of<1>(rgb), byte_of<2>(rgb), c.v[j]);
+    }
+}
+
+/// Adds rows first to last; c[i] is row i's coefficient.
+__device__ inline void add_many(i32 (&sum)[3], const Ring& ring, u32 first, u32 last, const i32* c) {
+    using ptx::byte_of;
+    for (u32 i = first; i < last; i += 4) {
+        const u32 slot = i % RING;
+#pragma unroll
+        for (u32 j = 0; j < 4; j++) {
+            const u32 rgb = ring[slot + j][ptx::lane()];
+            add_pixel(sum, byte_of<0>(rgb), byte_of<1>(rgb), byte_of<2>(rgb), i + j < last ? c[i + j] : 0);
         }
     }
 }
 
-/// Writes a warp's rows of the patch, in vectors where the tile's rows are whole vectors.
-template <typename T> __device__ void write(const EncodeArgs& a, const Patch& patch, const T* made) {
-    constexpr u32 LEN = Vec<T>::LEN;
-    const u32 tiles = a.grid_rows * a.grid_cols;
-    const u32 place = ptx::block_x() % tiles;
-    const u32 top = (ptx::block_x() / tiles * a.grid_rows + place / a.grid_cols) * a.size + patch.row;
-    const u32 width = a.grid_cols * a.size * 3;
-    T* to = static_cast<T*>(a.output) + top * width + (place % a.grid_cols * a.size + patch.col) * 3;
-    const u32 used = patch.cols * 3;
-    if (a.size % LEN == 0) {
+/// Where a warp's rows go.
+template <typename T> struct Output {
+    static constexpr u32 LEN = Vec<T>::LEN;
+    T* to;
+    u32 width, used; // elements of a canvas' row, of the patch's
+    bool vectors;    // the tile's rows are whole vectors
+
+    __device__ Output(const EncodeArgs& a, const Patch& patch) : width(a.grid_cols * a.size * 3), used(patch.cols * 3) {
+        const u32 tiles = a.grid_rows * a.grid_cols;
+        const u32 place = ptx::block_x() % tiles;
+        const u32 top = (ptx::block_x() / tiles * a.grid_rows + place / a.grid_cols) * a.size + patch.row;
+        to = static_cast<T*>(a.output) + top * width + (place % a.grid_cols * a.size + patch.col) * 3;
+        vectors = a.size % LEN == 0;
+    }
+
+    /// Row `row` of the patch and, where `count` is 2, the warp's next one.
+    __device__ void write(const T (&made)[2][COLS * 3], u32 row, u32 count) const {
         constexpr u32 VECTORS = COLS * 3 / LEN;
+        if (vectors) {
 #pragma unroll
-        for (u32 i = 0; i < EACH * VECTORS / 32; i++) {
-            const u32 v = i * 32 + ptx::lane();
-            const u32 row = v / VECTORS * WARPS + ptx::warp(), x = v % VECTORS * LEN;
-            if (row < patch.rows && x < used) store_vec(to + row * width + x, load_vec(made + row * (COLS * 3) + x));
-        }
-    } else {
-        for (u32 row = ptx::warp(); row < patch.rows; row += WARPS) {
-            for (u32 x = ptx::lane(); x < used; x += 32) to[row * width + x] = made[row * (COLS * 3) + x];
+            for (u32 v = ptx::lane(); v < 2 * VECTORS; v += 32) {
+                const u32 r = v / VECTORS, x = v % VECTORS * LEN;
+                if (r < count && x < used) store_vec(to + (row + r * WARPS) * width + x, load_vec(&made[r][x]));
+            }
+        } else {
+            for (u32 r = 0; r < count; r++) {
+                for (u32 x = ptx::lane(); x < used; x += 32) to[(row + r * WARPS) * width + x] = made[r][x];
+            }
         }
     }
-}
+};
 
-/// Blank, or from sums that have all their rows. Each warp's rows are its own, so that no other has to wait.
-template <typename T>
-__device__ void finish(const EncodeArgs& a, const Patch& patch, Shared<T>& shared, const i32 (&sums)[EACH][3], bool blank) {
-    T* made = reinterpret_cast<T*>(shared.pool);
+/// The vertical pass of a warp's rows.
+template <typename T> struct Rows {
+    Shared<T>& shared;
+    const Axis& axis;
+    const Patch& patch;
+    Output<T> output;
+
+    /// Brings what they need that is not the image, with the whole block.
+    __device__ void prepare(const f32* table) const {
+        for (u32 i = ptx::thread(); i < 3 * 256; i += THREADS) shared.table[i / 256][i % 256] = from_f32<T>(table[i]);
+        for (u32 i = ptx::thread(); i < patch.rows; i += THREADS) {
+            shared.windows[i] = Window{axis.start(patch.row + i), axis.end(patch.row + i)};
+            if (axis.taps > 4) continue;
+            const i32* c = axis.coefficients(patch.row + i);
 #pragma unroll
-    for (u32 j = 0; j < EACH; j++) {
-        const u32 row = j * WARPS + ptx::warp();
-        if (row >= patch.rows) break;
+            for (u32 t = 0; t < 4; t++) shared.few[i].v[t] = t < axis.taps ? c[t] : 0;
+        }
+    }
+
+    /// The pixel of this lane, from its sums.
+    __device__ void set(u32 place, const i32 (&sum)[3]) const {
 #pragma unroll
         for (u32 k = 0; k < 3; k++) {
-            const i32 x = sums[j][k] >> PRECISION;
-            const u32 byte = u32(x < 0 ? 0 : x > 255 ? 255 : x);
-            made[(row * COLS + ptx::lane()) * 3 + k] = blank ? from_f32<T>(0.0f) : shared.table[k][byte];
+            const i32 x = sum[k] >> PRECISION;
+            shared.made[ptx::warp()][place][ptx::lane() * 3 + k] = shared.table[k][x < 0 ? 0 : x > 255 ? 255 : x];
         }
     }
-    ptx::sync_warp();
-    write(a, patch, made);
-}
 
-/// Brings the columns' coefficients to the pool: (groups, COLS) vectors of four, 0 beyond a column's count.
-__device__ inline void bring_coefficients(i32* to, const Axis& axis, const Patch& patch, u32 groups) {
-    for (u32 x = ptx::warp(); x < COLS; x += WARPS) {
-        const u32 column = patch.column(x);
-        const u32 count = axis.count(column);
-        const i32* from = axis.coefficients(column);
-        for (u32 t = ptx::lane(); t < groups * 4; t += 32) to[(t / 4 * COLS + x) * 4 + t % 4] = t < count ? from[t] : 0;
+    __device__ void write(u32 row, u32 count) const {
+        ptx::sync_warp();
+        output.write(shared.made[ptx::warp()], row, count);
+        ptx::sync_warp(); // before they are made anew
     }
-}
 
-/// Both passes over all rows that the patch needs.
-template <typename T>
-__device__ void resample(const EncodeTile& tile, u32 size, const Patch& patch, Shared<T>& shared, i32 (&sums)[EACH][3]) {
-    const Axis horizontal{reinterpret_cast<const i32*>(tile.horizontal), size, tile.horizontal_taps};
-    const Axis vertical{reinterpret_cast<const i32*>(tile.vertical), size, tile.vertical_taps};
-    const u32 groups = horizontal.taps <= 4 ? 0 : divide_up(horizontal.taps, 4);
-    const u32 coefficient_bytes = groups * COLS * 16;
-    const u32 stage_bytes = horizontal.taps <= MOST_TAPS ? (POOL - coefficient_bytes) / 32 * 16 : 0;
-    u8* stages = shared.pool + coefficient_bytes;
-    const Span span(tile, horizontal, patch, stage_bytes);
-    const bool wide = span.rows == 0;
-    const u32 chunk = wide ? CHUNK : span.rows;
-    const u32 end = vertical.end(patch.row + patch.rows - 1);
-    u32 y = vertical.start(patch.row);
-    if (!wide) span.copy(stages, y, end - y < chunk ? end - y : chunk);
-
-    const u32 column = patch.column(ptx::lane());
-    const u32 offset = (horizontal.start(column) - horizontal.start(patch.col)) * 3;
-    i32 few[4] = {};
-    if (groups == 0) {
-#pragma unroll
-        for (u32 t = 0; t < 4; t++) few[t] = t < horizontal.count(column) ? horizontal.coefficients(column)[t] : 0;
-    } else if (!wide) {
-        bring_coefficients(reinterpret_cast<i32*>(shared.pool), horizontal, patch, groups);
+    /// Adds what the ring has of a row's window between rows y and end.
+    __device__ void add(i32 (&sum)[3], u32 row, u32 y, u32 end) const {
+        const Window w = shared.windows[row];
+        const i32* c = axis.coefficients(patch.row + row) - w.start;
+        add_many(sum, shared.ring, w.start > y ? w.start : y, w.end < end ? w.end : end, c);
     }
-    const Vec<i32>* many = reinterpret_cast<const Vec<i32>*>(shared.pool);
-    const u32 own_groups = divide_up(horizontal.count(column), 4);
 
-    for (u32 turn = 0; y < end; turn++, y += chunk) {
-        const u32 count = end - y < chunk ? end - y : chunk;
-        const u8* stage = stages + turn % 2 * stage_bytes;
-        ptx::copy_wait<0>();
-        ptx::sync_block(); // the chunk is there, and all are done with the packed pixels of the last
-        if (!wide && y + chunk < end) {
-            span.copy(stages + (turn + 1) % 2 * stage_bytes, y + chunk, end - y - chunk < chunk ? end - y - chunk : chunk);
-        }
-        if (wide) {
-            narrow_wide(shared.narrow, tile, horizontal, patch, y, count);
-        } else if (groups != 0) {
-            narrow_staged<0>(shared.narrow, stage, span, y, count, offset, few, many, own_groups);
-        } else if (horizontal.taps <= 3) {
-            narrow_staged<3>(shared.narrow, stage, span, y, count, offset, few, many, own_groups);
+    /// A row whose whole window is in the ring.
+    __device__ void make(u32 place, u32 row) const {
+        i32 sum[3] = {ROUNDING, ROUNDING, ROUNDING};
+        if (axis.taps <= 3) {
+            add_few<3>(sum, shared.ring, shared.windows[row].start, shared.few[row]);
+        } else if (axis.taps == 4) {
+            add_few<4>(sum, shared.ring, shared.windows[row].start, shared.few[row]);
         } else {
-            narrow_staged<4>(shared.narrow, stage, span, y, count, offset, few, many, own_groups);
+            add(sum, row, 0, 0xffffffffu);
         }
-        ptx::sync_block();
-#pragma unroll
-        for (u32 j = 0; j < EACH; j++) {
-            const u32 row = j * WARPS + ptx::warp();
-            if (row >= patch.rows) break;
-            if (vertical.taps <= 3) {
-                add_rows<3>(sums[j], shared.narrow, vertical, patch.row + row, y, count);
-            } else {
-                add_rows<4>(sums[j], shared.narrow, vertical, patch.row + row, y, count);
+        set(place, sum);
+    }
+
+    __device__ bool has_come(u32 row, u32 end) const { return row < patch.rows && shared.windows[row].end <= end; }
+
+    /// Makes the warp's rows from `row` on whose windows end by `end`; gives the first that has to wait.
+    __device__ u32 make_all(u32 row, u32 end) const {
+        while (has_come(row, end)) {
+            make(0, row);
+            const bool both = has_come(row + WARPS, end);
+            if (both) make(1, row + WARPS);
+            write(row, both ? 2 : 1);
+            row += both ? WARPS * 2 : WARPS;
+        }
+        return row;
+    }
+};
+
+template <typename T>
+__device__ void resample(const EncodeTile& tile, const Patch& patch, const Axis& horizontal, const Rows<T>& rows) {
+    Shared<T>& shared = rows.shared;
+    const Columns columns(tile, horizontal, patch, shared.pool);
+    const Span& span = columns.span;
+    const bool wide = span.rows == 0;
+    const bool tall = rows.axis.taps + LEAST > RING;
+    u32 chunk = wide ? CHUNK : span.rows;
+    if (!tall && chunk + rows.axis.taps > RING) chunk = RING - rows.axis.taps;
+    const u32 group = tall ? WARPS : ROWS;
+    u32 row = ptx::warp(), turn = 0;
+    for (u32 first = 0; first < patch.rows; first += group) {
+        const u32 last = (first + group < patch.rows ? first + group : patch.rows) - 1;
+        const u32 end = rows.axis.end(patch.row + last);
+        u32 y = rows.axis.start(patch.row + first);
+        u32 count = end - y < chunk ? end - y : chunk;
+        i32 sum[3] = {ROUNDING, ROUNDING, ROUNDING};
+        u32 stage = columns.many_bytes + turn % 2 * span.stage_bytes;
+        if (!wide) span.copy(shared.pool + stage, y, count);
+        for (; y < end; turn++) {
+            const u32 next = y + count;
+            const u32 next_count = end - next < chunk ? end - next : chunk;
+            stage = columns.many_bytes + turn % 2 * span.stage_bytes;
+            ptx::copy_wait<0>();
+            ptx::sync_block(); // the chunk has come, and all are done with the ring
+            if (!wide && next_count > 0) {
+                span.copy(shared.pool + columns.many_bytes + (turn + 1) % 2 * span.stage_bytes, next, next_count);
             }
+            if (wide) {
+                narrow_wide(shared.ring, tile, horizontal, patch, y, count);
+            } else if (horizontal.taps > 4) {
+                columns.chunk<0>(shared.ring, shared.pool, stage, y, count);
+            } else if (horizontal.taps == 4) {
+                columns.chunk<4>(shared.ring, shared.pool, stage, y, count);
+            } else {
+                columns.chunk<3>(shared.ring, shared.pool, stage, y, count);
+            }
+            ptx::sync_block();
+            if (!tall) row = rows.make_all(row, next);
+            if (tall && row <= last) rows.add(sum, row, y, next);
+            y = next;
+            count = next_count;
+        }
+        if (tall && row <= last) {
+            rows.set(0, sum);
+            rows.write(row, 1);
+            row += WARPS;
         }
     }
 }
@@ -356,17 +466,21 @@ template <typename T> __device__ void encode(const EncodeArgs& a) {
     ptx::grid_wait();
     ptx::grid_launch_next();
     const EncodeTile tile = a.tiles[ptx::block_x()];
-    const bool blank = tile.pixels == 0;
-    i32 sums[EACH][3];
-#pragma unroll
-    for (u32 j = 0; j < EACH; j++) sums[j][0] = sums[j][1] = sums[j][2] = ROUNDING;
-    if (!blank) {
-        for (u32 i = ptx::thread(); i < 3 * 256; i += THREADS) shared.table[i / 256][i % 256] = from_f32<T>(a.table[i]);
-        resample(tile, a.size, patch, shared, sums);
+    const Axis horizontal{reinterpret_cast<const i32*>(tile.horizontal), a.size, tile.horizontal_taps};
+    const Axis vertical{reinterpret_cast<const i32*>(tile.vertical), a.size, tile.vertical_taps};
+    const Rows<T> rows{shared, vertical, patch, Output<T>(a, patch)};
+    if (tile.pixels != 0) {
+        rows.prepare(a.table);
+        resample(tile, patch, horizontal, rows);
+        return;
     }
-    finish(a, patch, shared, sums, blank);
+    for (u32 r = 0; r < 2; r++) {
+        for (u32 x = ptx::lane(); x < COLS * 3; x += 32) shared.made[ptx::warp()][r][x] = from_f32<T>(0.0f);
+    }
+    ptx::sync_warp();
+    for (u32 row = ptx::warp(); row < patch.rows; row += WARPS) rows.output.write(shared.made[ptx::warp()], row, 1);
 }
 
-ENTRY(encode_f32, EncodeArgs, THREADS, 7, sizeof(Shared<f32>), encode<f32>)
-ENTRY(encode_f16, EncodeArgs, THREADS, 7, sizeof(Shared<f16>), encode<f16>)
-ENTRY(encode_bf16, EncodeArgs, THREADS, 7, sizeof(Shared<bf16>), encode<bf16>)
+ENTRY(encode_f32, EncodeArgs, THREADS, 5, sizeof(Shared<f32>), encode<f32>)
+ENTRY(encode_f16, EncodeArgs, THREADS, 6, sizeof(Shared<f16>), encode<f16>)
+ENTRY(encode_bf16, EncodeArgs, THREADS, 6, sizeof(Shared<bf16>), encode<bf16>)

@@ -94,6 +94,10 @@ __device__ inline u32 pack_u8(u32 rest, int high, int low) {
     asm("cvt.pack.sat.u8.s32.b32 %0, %1, %2, %3;" : "=r"(bits) : "r"(high), "r"(low), "r"(rest));
     return bits;
 }
+/// Byte `I` of x, counted from the lowest, as a number.
+template <u32 I> __device__ inline u32 byte_of(u32 x) { return __byte_perm(x, 0, 0x4440u + I); }
+/// The lower half of (high, low) shifted right by `bits` modulo 32.
+__device__ inline u32 shift_right(u32 low, u32 high, u32 bits) { return __funnelshift_r(low, high, bits); }
 /// The exponential, to about 2 ulp over the range that softmax uses.
 __device__ inline float exp(float x) { return expf(x); }
 /// x * y + z, rounded once.

@@ -148,6 +148,8 @@ inline u32 pack_u8(u32 rest, int high, int low) {
     const auto clamp = [](int x) { return u32(x < 0 ? 0 : x > 255 ? 255 : x); };
     return rest << 16u | clamp(high) << 8u | clamp(low);
 }
+template <u32 I> inline u32 byte_of(u32 x) { return x >> (8u * I) & 255u; }
+inline u32 shift_right(u32 low, u32 high, u32 bits) { return u32((u64(high) << 32u | low) >> (bits & 31u)); }
 inline float exp(float x) { return std::exp(x); }
 inline float fma(float x, float y, float z) { return std::fma(x, y, z); }
 
