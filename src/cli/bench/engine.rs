@@ -5,7 +5,10 @@ use std::time::Duration;
 use clap::Args;
 use collage::backend::Device;
 use collage::backend::discover::{self, DeviceSpec};
+#[cfg(not(feature = "cuda"))]
+use collage::backend::{BackendError, Choice};
 use collage::config;
+use collage::model::plan::Plan;
 use collage::tensor::DType;
 use serde::Serialize;
 
@@ -27,6 +30,7 @@ Examples:
   collage bench engine --model base.safetensors --batch 1,32 --device cuda
   collage bench engine --arch resnet34 --batch 256 --dtype f16 --input tensor --peak-tflops 780
   collage bench engine --arch resnet50 --dtype f16 --explain      which kernel runs each layer
+  collage bench engine --arch resnet50 --dtype f16 --explain=sm_90a:132    and where there is no GPU
   collage bench engine --arch resnet34 --dtype f16 --layers       each distinct convolution alone
   collage bench engine --arch resnet18 --collage hashed --together
   collage bench engine --arch resnet18 --collage hashed --soak 300s
@@ -74,9 +78,10 @@ pub struct Engine {
 #[derive(Args)]
 #[group(multiple = false)]
 struct Instead {
-    /// Show which kernel runs each layer, and run nothing
-    #[arg(long)]
-    explain: bool,
+    /// Show which kernel runs each layer, and run nothing: on --device, or on a CUDA device that need not be there, of
+    /// this architecture and, after a colon, so many multiprocessors, such as sm_90a:132
+    #[arg(long, value_name = "ARCH[:N]", num_args = 0..=1, require_equals = true)]
+    explain: Option<Option<Described>>,
     /// Measure each distinct convolution alone, with weights and results out of the caches
     #[arg(long)]
     layers: bool,
@@ -86,6 +91,31 @@ struct Instead {
     /// Run all networks at once for so long, and compare each answer with the first
     #[arg(long, value_name = "TIME", value_parser = config::duration)]
     soak: Option<Duration>,
+}
+
+/// Where a plan can be explained without a device.
+#[cfg(feature = "cuda")]
+type Described = collage::backend::cuda::DeviceDescription;
+
+/// This build describes none.
+#[cfg(not(feature = "cuda"))]
+#[derive(Clone, Debug)]
+enum Described {}
+
+#[cfg(not(feature = "cuda"))]
+impl std::str::FromStr for Described {
+    type Err = &'static str;
+
+    fn from_str(_: &str) -> Result<Self, &'static str> {
+        Err("this binary was built without CUDA; build with --features cuda")
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+impl Described {
+    fn explain(&self, _: &Plan) -> Result<Vec<Choice>, BackendError> {
+        match *self {}
+    }
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -129,6 +159,9 @@ impl Engine {
     /// Parses, measures, prints.
     pub fn run(self, console: &Console) -> Result<(), Failure> {
         let networks = self.networks.open()?;
+        if let Some(Some(described)) = &self.instead.explain {
+            return self.explain(described, &networks, console);
+        }
         let device = discover::open(&self.device)?;
         let mut report = Report {
             bench: "engine",
@@ -148,6 +181,30 @@ impl Engine {
         console.finish(&report, &text)
     }
 
+    /// On a device that need not be there.
+    fn explain(
+        &self,
+        described: &Described,
+        networks: &[Network],
+        console: &Console,
+    ) -> Result<(), Failure> {
+        let plans = self.each(networks, console, |network, batch, dtype| {
+            explain::explain(network, batch, dtype, &|plan: &Plan| {
+                described.explain(plan)
+            })
+        })?;
+        let text = explain::text(&plans);
+        let report = Report {
+            bench: "engine",
+            device: format!("{described:?}"),
+            version: env!("CARGO_PKG_VERSION"),
+            seconds: self.seconds,
+            explained: Some(plans),
+            ..Report::default()
+        };
+        console.finish(&report, &format!("{}\n\n{text}", report.device))
+    }
+
     /// Fills the report with what is asked for; gives it as text.
     fn measure(
         &self,
@@ -157,7 +214,7 @@ impl Engine {
         console: &Console,
     ) -> Result<String, Failure> {
         let budget = Duration::from_secs_f64(self.seconds);
-        Ok(if self.instead.explain {
+        Ok(if self.instead.explain.is_some() {
             let of_device = |plan: &_| device.explain(plan);
             let plans = self.each(networks, console, |network, batch, dtype| {
                 explain::explain(network, batch, dtype, &of_device)
