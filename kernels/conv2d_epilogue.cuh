@@ -13,8 +13,8 @@
 constexpr u32 NOWHERE = 0xffffffffu;
 
 template <typename T> __device__ u32 round_pair(f32 low, f32 high);
-template <> __device__ __forceinline__ u32 round_pair<f16>(f32 low, f32 high) { return ptx::f32_to_f16_pair(low, high); }
-template <> __device__ __forceinline__ u32 round_pair<bf16>(f32 low, f32 high) { return ptx::f32_to_bf16_pair(low, high); }
+template <> __device__ __forceinline__ u32 round_pair<f16>(f32 low, f32 high) { return ptx::f32_to_f16x2(low, high); }
+template <> __device__ __forceinline__ u32 round_pair<bf16>(f32 low, f32 high) { return ptx::f32_to_bf16x2(low, high); }
 
 __device__ __forceinline__ void multiply(f16, f32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) { ptx::mma_m16n8k16_f16(d, a, b); }
 __device__ __forceinline__ void multiply(bf16, f32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) { ptx::mma_m16n8k16_bf16(d, a, b); }

@@ -147,11 +147,13 @@ template <class S> struct Fragments {
     }
 };
 
-/// Sums tiles [begin, end) of the depth.
+/// Sums tiles [begin, end) of the depth. Where the vectors are is worked out before the kernels ahead have finished.
 template <typename T, class S>
 __device__ __forceinline__ void sum_depth(const Conv2dArgs& a, u8* shared, const Run& run, u32 channel, u32 begin, u32 end,
                                           f32 (&sums)[S::M][S::N][4]) {
     Copies<T, S> copies(a, run, channel, begin * S::DEPTH);
+    ptx::grid_wait();
+    ptx::grid_launch_next();
 #pragma unroll
     for (u32 s = 0; s < S::STAGES; ++s) {
         copies.copy(a, shared + s * S::STAGE_BYTES, begin + s < end);
@@ -209,8 +211,6 @@ template <typename T, class S> __device__ __forceinline__ void conv2d_mma(const 
     const u32 tiles = divide_up(a.kernel_h * a.kernel_w * a.c, S::DEPTH), part = ptx::block_z();
     const u32 row = ptx::warp() / 2 * S::WARP_PIXELS, column = ptx::warp() % 2 * S::WARP_CHANNELS;
 
-    ptx::grid_wait();
-    ptx::grid_launch_next();
     f32 sums[S::M][S::N][4];
     sum_depth<T, S>(a, shared, run, channel, part * tiles / a.splits, (part + 1) * tiles / a.splits, sums);
     if (a.splits > 1) {

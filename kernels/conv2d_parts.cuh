@@ -56,7 +56,7 @@ __device__ __forceinline__ void add_parts(const Conv2dArgs& a, u32 pixel, u32 k,
 #pragma unroll
     for (u32 e = 0; e < 8; ++e) x[e] = 0.0f;
     if ((a.out_c & 7u) == 0) {
-#pragma unroll 4
+#pragma unroll 8 // sixteen loads under way
         for (u32 z = 0; z < a.splits; ++z, from += part) {
             f32 low[4], high[4];
             ptx::load_device_x4(low, from);

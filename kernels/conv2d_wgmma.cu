@@ -24,7 +24,7 @@
 //! Order     Weights, which no kernel writes, are fetched before the kernel before has ended; pixels, residual and results
 //!           are touched after.
 //! Limits    grid (1 to min(turns, multiprocessors)), turns = ceil(pixels / tile) * ceil(O / tile) * splits; splits at most
-//!           KH*KW*C / 64; C % 64 == 0; O % 8 == 0; no residual or a plain one; s <= 8; p <= 128; KH, KW <= p + 129; input,
+//!           KH*KW*C / 64; C % 64 == 0; O % 8 == 0; no residual or a plain one; s <= 8; p <= 127; KH, KW <= p + 129; input,
 //!           output, weights and residual aligned to 16 bytes; partial below 2^31 elements. Of a 1x1 kernel of stride 1
 //!           without padding the host may as well say that it is one row: n = h = 1, w = pixels.
 //! Speed     benches/runs.

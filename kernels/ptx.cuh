@@ -66,20 +66,17 @@ __device__ inline u16 f32_to_bf16(float x) {
     if ((bits & 0x7fffffffu) > 0x7f800000u) return u16((bits >> 16u) | 0x40u);
     return u16((bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u);
 }
-/// Two at once, `low` in the lower half; to nearest, ties to even. sm_80.
-__device__ inline u32 f32_to_f16_pair(float low, float high) {
+/// Two at once, each to nearest, ties to even; `low` in the lower half. sm_80.
+__device__ inline u32 f32_to_f16x2(float low, float high) {
     u32 bits;
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
     return bits;
 }
-/// Two at once, `low` in the lower half; to nearest, ties to even. A NaN becomes 0x7fff. sm_80.
-__device__ inline u32 f32_to_bf16_pair(float low, float high) {
+__device__ inline u32 f32_to_bf16x2(float low, float high) {
     u32 bits;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
     return bits;
 }
-__device__ inline u32 f32_to_f16x2(float low, float high) { return f32_to_f16_pair(low, high); }
-__device__ inline u32 f32_to_bf16x2(float low, float high) { return f32_to_bf16_pair(low, high); }
 /// The greater of each pair of halves; where one is a NaN, the other. sm_80.
 __device__ inline u32 max_f16x2(u32 x, u32 y) {
     u32 bits;

@@ -8,6 +8,8 @@
 use std::sync::Arc;
 
 use collage::backend::cpu::CpuDevice;
+#[cfg(feature = "cuda")]
+use collage::backend::cuda::{self, CudaOptions};
 use collage::backend::{Device, Input, Output};
 use collage::tensor::DType;
 
@@ -92,6 +94,101 @@ fn webgpu_agrees_with_specification() {
             });
         }
     }
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn cuda_devices_agree_with_specification() {
+    let test = "cuda devices agree with the specification";
+    for device in cuda_devices(test, &CudaOptions::default()) {
+        for dtype in DType::ALL {
+            check_cuda(&device, dtype, None);
+        }
+    }
+    every_cuda_convolution(test);
+}
+
+/// On the simulated device of each architecture that has other kernels than those before it.
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+#[test]
+fn every_cuda_convolution_agrees_with_specification() {
+    let test = "every_cuda_convolution_agrees_with_specification";
+    for options in [
+        [("SIMT_ARCH", "90"), ("SIMT_ASYNC", "late")],
+        [("SIMT_ARCH", "80"), ("SIMT_ASYNC", "early")],
+        [("SIMT_ARCH", "75"), ("SIMT_ASYNC", "late")],
+    ] {
+        cuda_support::simulated(test, &options, || every_cuda_convolution(test));
+    }
+}
+
+/// The sums in one piece, in as many as the device suggests, and in more than there often are steps.
+#[cfg(feature = "cuda")]
+fn every_cuda_convolution(test: &str) {
+    for convolution in cuda::conv2d::CONVOLUTIONS {
+        for splits in [Some(1), None, Some(5)] {
+            let options = CudaOptions {
+                convolution: Some(convolution),
+                splits,
+                ..CudaOptions::default()
+            };
+            for device in cuda_devices(test, &options) {
+                for dtype in DType::ALL {
+                    check_cuda(&device, dtype, Some(convolution));
+                }
+            }
+        }
+    }
+}
+
+/// Every case on one device; those alone that `only` runs a step of, if it is given.
+#[cfg(feature = "cuda")]
+fn check_cuda(device: &cuda::CudaDevice, dtype: DType, only: Option<cuda::Variant>) {
+    let spec = CpuDevice::reference();
+    let runs = |case: &Case| {
+        let steps = cuda::explain(&case.plan(dtype), device.description(), device.options());
+        let splits = device.options().splits.unwrap_or(1);
+        let wanted = |step: &cuda::ExplainedStep| {
+            let kernel = cuda::kernels::KERNELS
+                .iter()
+                .find(|k| k.entry == step.entry);
+            // Where nothing can be divided, another run has done the same.
+            kernel.map(|k| k.variant) == only && (splits == 1 || step.splits > 1)
+        };
+        only.is_none() || steps.iter().any(wanted)
+    };
+    let cases: Vec<Case> = case::all().into_iter().filter(runs).collect();
+    if cases.is_empty() {
+        return;
+    }
+    let forced = only.map_or(String::new(), |v| {
+        format!(", {v:?} in {:?} parts", device.options().splits)
+    });
+    let label = format!("cuda {}, {dtype}{forced}", device.info().name);
+    check_cases(&label, &cases, |case| {
+        compare(
+            &exact(run(&spec, case, dtype)?),
+            &run(device, case, dtype)?,
+            case.tolerance(dtype),
+        )
+    });
+}
+
+/// Every usable device; none counts as skipped.
+#[cfg(feature = "cuda")]
+fn cuda_devices(test: &str, options: &CudaOptions) -> Vec<cuda::CudaDevice> {
+    use collage::backend::Found;
+    let mut devices = Vec::new();
+    for found in cuda::discover() {
+        match found {
+            Found::Usable(info) => {
+                let device = cuda::open_device(info.index, options.clone());
+                devices.push(device.unwrap_or_else(|e| panic!("{}: {e}", info.name)));
+            }
+            Found::Unusable { reason, .. } => skip::skip(test, &reason),
+        }
+    }
+    devices
 }
 
 /// On the simulated device, under each order of threads and each time of asynchronous work.
@@ -220,8 +317,11 @@ fn single_image(case: &Case) -> collage::model::plan::Plan {
 
 /// Runs `check` on every case, prints a count, and fails with all that went wrong.
 fn check_all(label: &str, check: impl Fn(&Case) -> Result<(), String>) {
+    check_cases(label, &case::all(), check);
+}
+
+fn check_cases(label: &str, cases: &[Case], check: impl Fn(&Case) -> Result<(), String>) {
     let only = std::env::var("OPS_CASES").unwrap_or_default();
-    let cases = case::all();
     let chosen: Vec<&Case> = cases
         .iter()
         .filter(|c| c.op.contains(&only) || c.name.contains(&only))

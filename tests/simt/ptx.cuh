@@ -120,14 +120,12 @@ inline u16 f32_to_bf16(float x) {
     if ((bits & 0x7fffffffu) > 0x7f800000u) return u16((bits >> 16u) | 0x40u);
     return u16((bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u);
 }
-inline u32 f32_to_f16_pair(float low, float high) { return f32_to_f16(low) | u32(f32_to_f16(high)) << 16u; }
+inline u32 f32_to_f16x2(float low, float high) { return f32_to_f16(low) | u32(f32_to_f16(high)) << 16u; }
 /// The instruction's NaN is 0x7fff, whatever the other's payload.
-inline u32 f32_to_bf16_pair(float low, float high) {
+inline u32 f32_to_bf16x2(float low, float high) {
     const u16 halves[] = {low != low ? u16(0x7fffu) : f32_to_bf16(low), high != high ? u16(0x7fffu) : f32_to_bf16(high)};
     return halves[0] | u32(halves[1]) << 16u;
 }
-inline u32 f32_to_f16x2(float low, float high) { return f32_to_f16_pair(low, high); }
-inline u32 f32_to_bf16x2(float low, float high) { return f32_to_bf16_pair(low, high); }
 
 /// The greater of two; of a NaN and a number the number; of both zeros the positive one. Bits are those of the greater.
 inline u16 max_half(u16 x, float x_value, u16 y, float y_value) {

@@ -204,16 +204,23 @@ void products_wait(u32 left) {
 
 namespace {
 
-/// What each warpgroup has, in registers a thread. A block starts with an equal share of the multiprocessor's 65,536,
-/// rounded down to 8 (PTX ISA, "setmaxnreg": "the per-CTA-register-pool"), as if it had the multiprocessor to itself.
+/// What each warp has, in registers a thread. A block starts with an equal share of the multiprocessor's 65,536, rounded
+/// down to 8 (PTX ISA, "setmaxnreg": "the per-CTA-register-pool"), as if it had the multiprocessor to itself. All warps of
+/// a warpgroup have to set theirs, but nothing says that they wait for each other.
 struct Registers {
     u32 share = 65536 / place().threads / 8 * 8 < 255 ? 65536 / place().threads / 8 * 8 : 248;
-    std::vector<u32> now = std::vector<u32>(place().threads / WARPGROUP, share);
+    std::vector<u32> now = std::vector<u32>(place().threads / WARP, share);
+    std::vector<u32> set = std::vector<u32>(place().threads / WARP); // times
 
     u32 unused() const {
         u32 used = 0;
         for (u32 count : now) used += count;
         return share * u32(now.size()) - used;
+    }
+    void finish() const {
+        for (size_t i = 1; i < set.size(); i++) {
+            if (i % 4 != 0 && (set[i] != set[i - 1] || now[i] != now[i - 1])) fail("the warps of a warpgroup have set different registers");
+        }
     }
 };
 
@@ -224,14 +231,14 @@ void registers_set(u32 count, bool more) {
     const char* name = more ? "registers_take" : "registers_give";
     require_warpgroups(name);
     if (count < 24 || count > 256 || count % 8 != 0) fail("%s: %u registers; 24 to 256 by 8", name, count);
-    warpgroup_collective<u32>(name, count, [](u32* const* lanes) {
-        for (u32 i = 0; i < WARPGROUP; i++) {
-            if (*lanes[i] != *lanes[0]) fail("a warpgroup's threads set different numbers of registers");
+    warp_collective<u32>(name, count, [](u32* const* lanes) {
+        for (u32 i = 0; i < WARP; i++) {
+            if (*lanes[i] != *lanes[0]) fail("a warp's threads set different numbers of registers");
         }
+        block_state<Registers>().set[self().warp]++;
     });
-    const u32 group = self().index / WARPGROUP;
     Registers& registers = block_state<Registers>();
-    u32& now = registers.now[group];
+    u32& now = registers.now[self().warp];
     if (!more) {
         if (count > now) fail("%s: %u registers, of %u", name, count, now);
         now = count;
