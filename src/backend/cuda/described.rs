@@ -1,5 +1,6 @@
 //! A device that need not be there, described in a word, and what a plan would run by on it.
 
+use std::fmt;
 use std::str::FromStr;
 
 use super::architecture::{Architecture, ArchitectureError};
@@ -44,6 +45,17 @@ impl FromStr for DeviceDescription {
             multiprocessors: count.unwrap_or(multiprocessors),
             shared_bytes: shared * 1024,
         })
+    }
+}
+
+impl fmt::Display for DeviceDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kib = self.shared_bytes / 1024;
+        write!(
+            f,
+            "{} with {} multiprocessors and {kib} KiB of shared memory a block, described",
+            self.architecture, self.multiprocessors
+        )
     }
 }
 

@@ -112,6 +112,13 @@ impl std::str::FromStr for Described {
 }
 
 #[cfg(not(feature = "cuda"))]
+impl std::fmt::Display for Described {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match *self {}
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
 impl Described {
     fn explain(&self, _: &Plan) -> Result<Vec<Choice>, BackendError> {
         match *self {}
@@ -196,7 +203,7 @@ impl Engine {
         let text = explain::text(&plans);
         let report = Report {
             bench: "engine",
-            device: format!("{described:?}"),
+            device: described.to_string(),
             version: env!("CARGO_PKG_VERSION"),
             seconds: self.seconds,
             explained: Some(plans),
