@@ -277,12 +277,12 @@ mod tests {
     fn halves_take_the_best_cores_of_each_architecture() {
         let halves = shape(DType::F16, 8, 28, 128, 128, 3);
         for (device, entry) in [
-            (device("75", 40, 64), "conv2d_tiled_small_f16"),
+            (device("75", 40, 64), "conv2d_tiled_large_f16"),
             (device("80", 108, 163), "conv2d_mma_small_f16"),
             (device("86", 46, 99), "conv2d_mma_tall_f16"),
             (h200(), "conv2d_wgmma_wide_f16"),
             (device("100", 148, 227), "conv2d_mma_small_f16"),
-            (device("120", 84, 99), "conv2d_mma_tall_f16"),
+            (device("120", 84, 99), "conv2d_mma_small_f16"),
         ] {
             assert_eq!(chosen(&halves, &device).kernel.entry, entry);
         }
