@@ -197,9 +197,9 @@ pub enum BackendError {
         /// Kernel file, element type and architecture.
         unit: String,
         /// Why not.
-        reason: String,
+        reason: Box<str>,
         /// How to get a compiler.
-        remedy: String,
+        remedy: Box<str>,
     },
     /// A kernel does not compile.
     #[error("{device}: {unit} does not compile:\n{log}")]
@@ -219,9 +219,9 @@ pub enum BackendError {
         /// What it supports.
         driver: String,
         /// What it is given.
-        needed: String,
+        needed: Box<str>,
         /// What to do.
-        remedy: String,
+        remedy: Box<str>,
     },
     /// A compiled kernel, or the compiler, is for other architectures than the device's.
     #[error("{device}: {what}")]

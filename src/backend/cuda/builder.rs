@@ -245,7 +245,7 @@ fn finish_conv2d(mut args: Conv2dArgs, outline: &Outline) -> Result<Args, Refuse
     }
     // Pixels of a pointwise convolution are rows of a matrix, whatever map they form.
     if [args.kernel_h, args.kernel_w, args.stride, args.padding] == [1, 1, 1, 0] {
-        args.w = args.n * args.h * args.w;
+        args.w *= args.n * args.h;
         args.out_w = args.w;
         (args.n, args.h, args.out_h) = (1, 1, 1);
         (args.res_h, args.res_w) = (1, args.w);

@@ -192,7 +192,7 @@ impl Compiler {
             other => BackendError::NoCompiler {
                 device,
                 unit: unit.name(architecture),
-                reason: describe(other),
+                reason: describe(other).into(),
                 remedy: GET_NVRTC.into(),
             },
         }
@@ -229,7 +229,7 @@ impl Compiler {
             Ok(nvrtc) => BackendError::DriverTooOld {
                 device: self.device.clone(),
                 driver: format!("CUDA {}", self.newest.unwrap_or_default()),
-                needed: format!("CUDA {} for what its NVRTC compiles", nvrtc.version[0]),
+                needed: format!("CUDA {} for what its NVRTC compiles", nvrtc.version[0]).into(),
                 remedy: "update NVIDIA's driver, or name an NVRTC of the driver's version in COLLAGE_NVRTC".into(),
             },
         })

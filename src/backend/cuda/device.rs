@@ -167,7 +167,8 @@ impl Shared {
                     compiler[0],
                     compiler[1],
                     unit.source.file()
-                ),
+                )
+                .into(),
                 remedy: "update NVIDIA's driver".into(),
             };
         }
