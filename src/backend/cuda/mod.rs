@@ -50,12 +50,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Every CUDA device, or why there is none, each with what to do where it is not usable.
 pub fn discover() -> Vec<Found> {
-    let unusable = |info: Option<DeviceInfo>, (reason, remedy): (String, &str)| Found::Unusable {
-        backend: BackendKind::Cuda,
-        info,
-        reason,
-        remedy: remedy.into(),
-    };
     let devices = match raw::devices() {
         Err(why) => return vec![unusable(None, unavailable(&why))],
         Ok(devices) if devices.is_empty() => {
@@ -69,12 +63,18 @@ pub fn discover() -> Vec<Found> {
             Ok(description) => description,
             Err(refused) => return unusable(None, unavailable(&Unavailable::Refused(refused))),
         };
-        match usable(&description) {
-            Ok(info) => Found::Usable(info),
-            Err((info, reason, remedy)) => unusable(Some(info), (reason, remedy)),
-        }
+        looked_at(&description)
     });
     found.collect()
+}
+
+fn unusable(info: Option<DeviceInfo>, (reason, remedy): (String, &str)) -> Found {
+    Found::Unusable {
+        backend: BackendKind::Cuda,
+        info,
+        reason,
+        remedy: remedy.into(),
+    }
 }
 
 const OTHERWISE: &str = "use --device wgpu or --device cpu, or install NVIDIA's driver";
@@ -97,7 +97,7 @@ fn unavailable(why: &Unavailable) -> (String, &'static str) {
 }
 
 /// The device as it would be opened; else why not, and what to do.
-fn usable(description: &Description) -> Result<DeviceInfo, (DeviceInfo, String, &'static str)> {
+fn looked_at(description: &Description) -> Found {
     let architecture = Architecture::of_device(description.capability);
     let mut info = DeviceInfo {
         backend: BackendKind::Cuda,
@@ -114,16 +114,16 @@ fn usable(description: &Description) -> Result<DeviceInfo, (DeviceInfo, String, 
     if architecture.number() < Architecture::OLDEST {
         let reason = format!("its architecture, {architecture}, is older than sm_75");
         let remedy = "use --device wgpu, which runs on the same GPU through its Vulkan driver";
-        return Err((info, reason, remedy));
+        return unusable(Some(info), (reason, remedy));
     }
     match compile::check_source(architecture) {
         Ok(source) => {
             info.features.push(source);
-            Ok(info)
+            Found::Usable(info)
         }
         Err(reason) => {
             let reason = format!("{reason}, and this build has no cubins for {architecture}");
-            Err((info, reason, compile::GET_NVRTC))
+            unusable(Some(info), (reason, compile::GET_NVRTC))
         }
     }
 }
@@ -159,8 +159,10 @@ pub fn open_device(index: usize, options: CudaOptions) -> Result<CudaDevice, Bac
         n => none(format!("this machine has {n}, numbered from 0")),
     })?;
     let description = device.map_err(|r| explained(Unavailable::Refused(r)))?;
-    let info =
-        usable(&description).map_err(|(_, reason, remedy)| none(format!("{reason}; {remedy}")))?;
+    let info = match looked_at(&description) {
+        Found::Usable(info) => info,
+        Found::Unusable { reason, remedy, .. } => return Err(none(format!("{reason}; {remedy}"))),
+    };
     let name = info.name.clone();
     CudaDevice::open(info, &description, options).map_err(|why| match why {
         Unavailable::Refused(r) if r.is_fatal() => BackendError::DeviceLost {
