@@ -195,7 +195,7 @@ pub enum BackendError {
         /// Device name, or the architecture that is compiled for.
         device: String,
         /// Kernel file, element type and architecture.
-        unit: String,
+        unit: Box<str>,
         /// Why not.
         reason: Box<str>,
         /// How to get a compiler.
@@ -217,7 +217,7 @@ pub enum BackendError {
         /// Device name.
         device: String,
         /// What it supports.
-        driver: String,
+        driver: Box<str>,
         /// What it is given.
         needed: Box<str>,
         /// What to do.

@@ -191,7 +191,7 @@ impl Compiler {
             },
             other => BackendError::NoCompiler {
                 device,
-                unit: unit.name(architecture),
+                unit: unit.name(architecture).into(),
                 reason: describe(other).into(),
                 remedy: GET_NVRTC.into(),
             },
@@ -228,7 +228,7 @@ impl Compiler {
             Err(error) => self.failed(unit, device, &error),
             Ok(nvrtc) => BackendError::DriverTooOld {
                 device: self.device.clone(),
-                driver: format!("CUDA {}", self.newest.unwrap_or_default()),
+                driver: format!("CUDA {}", self.newest.unwrap_or_default()).into(),
                 needed: format!("CUDA {} for what its NVRTC compiles", nvrtc.version[0]).into(),
                 remedy: "update NVIDIA's driver, or name an NVRTC of the driver's version in COLLAGE_NVRTC".into(),
             },

@@ -161,7 +161,7 @@ impl Shared {
         if refused.is_too_new() {
             return BackendError::DriverTooOld {
                 device,
-                driver: version_text(self.driver),
+                driver: version_text(self.driver).into(),
                 needed: format!(
                     "CUDA {}.{} for {}",
                     compiler[0],
