@@ -204,6 +204,32 @@ fn explain_needs_no_gpu_and_tells_architectures_apart() {
 }
 
 #[test]
+fn check_compares_with_the_processor_in_every_type() {
+    let report = quick(&[
+        "--model",
+        "digits",
+        "--collage",
+        "digits",
+        "--batch",
+        "2",
+        "--dtype",
+        "f32,f16,bf16",
+        "--check",
+    ]);
+    let rows = report["checked"].as_array().expect("rows");
+    assert_eq!(rows.len(), 6);
+    for row in rows {
+        // One processor against itself, though on another number of threads.
+        assert_eq!(
+            (number(row, "difference"), &row["repeatable"]),
+            (0.0, &true.into()),
+            "{row}"
+        );
+        assert_eq!(row["same_class"], row["images"], "{row}");
+    }
+}
+
+#[test]
 fn layers_are_each_distinct_convolution_once_and_counted() {
     let report = quick(&["--arch", "resnet20", "--layers", "--batch", "1"]);
     let layers = report["layers"].as_array().expect("layers");

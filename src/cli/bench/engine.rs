@@ -12,6 +12,7 @@ use collage::model::plan::Plan;
 use collage::tensor::DType;
 use serde::Serialize;
 
+use super::check::{self, Checked};
 use super::clocks::{self, Clocks};
 use super::explain::{self, Explained};
 use super::layers::{self, Layer};
@@ -31,6 +32,7 @@ Examples:
   collage bench engine --arch resnet34 --batch 256 --dtype f16 --input tensor --peak-tflops 780
   collage bench engine --arch resnet50 --dtype f16 --explain      which kernel runs each layer
   collage bench engine --arch resnet50 --dtype f16 --explain=sm_90a:132    and where there is no GPU
+  collage bench engine --arch resnet50 --dtype f16 --check        whether its answers are right
   collage bench engine --arch resnet34 --dtype f16 --layers       each distinct convolution alone
   collage bench engine --arch resnet18 --collage hashed --together
   collage bench engine --arch resnet18 --collage hashed --soak 300s
@@ -47,7 +49,7 @@ be measured on the same device in the same hour: data sheets promise more.
 pub struct Engine {
     #[command(flatten)]
     networks: Networks,
-    /// Canvases a run; a base's canvas is one image [default: 1,8,32,256; with --layers, --together, --soak: 32]
+    /// Canvases a run; a base's canvas is one image [default: 1,8,32,256; with --check, --layers, --together, --soak: 32]
     #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=65_536))]
     batch: Vec<u32>,
     /// Element types of weights and activations on the device: f32, f16, bf16
@@ -82,6 +84,9 @@ struct Instead {
     /// this architecture and, after a colon, so many multiprocessors, such as sm_90a:132
     #[arg(long, value_name = "ARCH[:N]", num_args = 0..=1, require_equals = true)]
     explain: Option<Option<Described>>,
+    /// Compare the device's answers with the processor's, in the same type
+    #[arg(long)]
+    check: bool,
     /// Measure each distinct convolution alone, with weights and results out of the caches
     #[arg(long)]
     layers: bool,
@@ -155,6 +160,8 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     explained: Option<Vec<Explained>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    checked: Option<Vec<Checked>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     layers: Option<Vec<Layer>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     together: Option<Vec<Together>>,
@@ -227,6 +234,11 @@ impl Engine {
                 explain::explain(network, batch, dtype, &of_device)
             })?;
             explain::text(report.explained.insert(plans))
+        } else if self.instead.check {
+            let rows = self.each(networks, console, |network, batch, dtype| {
+                check::check(device, network, batch, dtype)
+            })?;
+            check::text(report.checked.insert(rows))
         } else if self.instead.layers {
             let layers = self.each(networks, console, |network, batch, dtype| {
                 layers::measure(device, network, batch, dtype, budget)
@@ -265,7 +277,10 @@ impl Engine {
         console: &Console,
         mut one: impl FnMut(&Network, usize, DType) -> Result<T, Failure>,
     ) -> Result<Vec<T>, Failure> {
-        let plain = !(self.instead.layers || self.instead.together || self.instead.soak.is_some());
+        let plain = !(self.instead.check
+            || self.instead.layers
+            || self.instead.together
+            || self.instead.soak.is_some());
         let batches = match (&self.batch[..], plain) {
             ([], true) => &[1, 8, 32, 256],
             ([], false) => &[32][..],
