@@ -129,7 +129,7 @@ pub fn text(rows: &[Checked]) -> String {
             "other bits each time"
         };
         text += &format!(
-            "{}, {}, batch {}: logits within {:.1e} of the processor's (allowed {:.0e}), {} of {} classes the same, \
+            "{}, {}, batch {}: logits within {:.1e} of the processor's (allowed {:.1e}), {} of {} classes the same, \
              {repeats}\n",
             row.network,
             row.dtype,
