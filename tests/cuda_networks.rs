@@ -178,3 +178,61 @@ fn networks_choose_every_kernel() {
     let never: Vec<&str> = all.filter(|entry| !chosen.contains(entry)).collect();
     assert!(never.is_empty(), "never chosen: {never:?}");
 }
+
+#[test]
+fn batches_do_not_change_a_bit_where_that_was_asked_for() {
+    let test = "batches_do_not_change_a_bit_where_that_was_asked_for";
+    for arch in ["90", "80"] {
+        cuda_support::simulated(test, &[("SIMT_ARCH", arch), ("SIMT_ASYNC", "late")], || {
+            let options = CudaOptions {
+                batch_invariant: true,
+                ..CudaOptions::default()
+            };
+            let cuda = cuda::open_device(0, options).expect("opens");
+            let model = named(Named::ResNet18, 32, 10);
+            let run = |batch, input: &[f32]| {
+                let plan = logits(&model, batch, DType::F16);
+                let mut program = cuda.load(plan).expect("loads");
+                match program.run(Input::Tensor(input)).expect("runs") {
+                    Output::Tensor(logits) => logits,
+                    Output::TopK(_) => panic!("a plan of logits"),
+                }
+            };
+            let image = 32 * 32 * 3;
+            let input: Vec<f32> = (0..3 * image as u64).map(model_support::noise).collect();
+            let singles: Vec<f32> = input.chunks(image).flat_map(|one| run(1, one)).collect();
+            let together = run(3, &input);
+            let bits = |all: &[f32]| all.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&together), bits(&singles));
+        });
+    }
+}
+
+#[test]
+fn digits_are_read_as_on_the_cpu() {
+    let test = "digits_are_read_as_on_the_cpu";
+    cuda_support::simulated(test, &[], || {
+        let cuda = cuda::open_device(0, CudaOptions::default()).expect("opens");
+        let cpu = CpuDevice::new(0).expect("threads can be started");
+        let model = collage::embedded::base().expect("embedded");
+        let digits = collage::embedded::held_out().expect("embedded");
+        let options = PlanOptions {
+            batch: 32,
+            output: PlanOutput::TopK(1),
+            ..PlanOptions::default()
+        };
+        let plan = Arc::new(Plan::compile(&model, &options).expect("compiles"));
+        let images: Vec<Image> = (0..32)
+            .map(|i| digits.image(i).expect("embedded"))
+            .collect();
+        let run = |device: &dyn Device| {
+            let mut program = device.load(plan.clone()).expect("loads");
+            match program.run(Input::Images(&images)).expect("runs") {
+                Output::TopK(rows) => rows.iter().map(|row| row[0].class).collect::<Vec<_>>(),
+                Output::Tensor(_) => panic!("a plan of answers"),
+            }
+        };
+        assert_eq!(run(&cuda), run(&cpu));
+        print_kernels("digits", &plan, cuda.description());
+    });
+}

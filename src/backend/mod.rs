@@ -190,16 +190,14 @@ pub enum BackendError {
         reason: String,
     },
     /// A kernel must be compiled, and there is nothing to compile it with.
-    #[error("{device}: {unit} is not compiled: {reason}; {remedy}")]
+    #[error("{device}: {unit} is not compiled: {reason}")]
     NoCompiler {
         /// Device name, or the architecture that is compiled for.
         device: String,
         /// Kernel file, element type and architecture.
-        unit: Box<str>,
-        /// Why not.
-        reason: Box<str>,
-        /// How to get a compiler.
-        remedy: Box<str>,
+        unit: String,
+        /// Why not, and how to get a compiler.
+        reason: String,
     },
     /// A kernel does not compile.
     #[error("{device}: {unit} does not compile:\n{log}")]
@@ -212,16 +210,16 @@ pub enum BackendError {
         log: String,
     },
     /// The driver is older than what it is given.
-    #[error("{device}: the driver supports {driver}, but {needed} is needed; {remedy}")]
+    #[error(
+        "{device}: the driver supports {driver}, but {needed} is needed; update NVIDIA's driver"
+    )]
     DriverTooOld {
         /// Device name.
         device: String,
         /// What it supports.
-        driver: Box<str>,
+        driver: String,
         /// What it is given.
-        needed: Box<str>,
-        /// What to do.
-        remedy: Box<str>,
+        needed: String,
     },
     /// A compiled kernel, or the compiler, is for other architectures than the device's.
     #[error("{device}: {what}")]

@@ -191,9 +191,8 @@ impl Compiler {
             },
             other => BackendError::NoCompiler {
                 device,
-                unit: unit.name(architecture).into(),
-                reason: describe(other).into(),
-                remedy: GET_NVRTC.into(),
+                unit: unit.name(architecture),
+                reason: format!("{}; {GET_NVRTC}", describe(other)),
             },
         }
     }
@@ -228,9 +227,11 @@ impl Compiler {
             Err(error) => self.failed(unit, device, &error),
             Ok(nvrtc) => BackendError::DriverTooOld {
                 device: self.device.clone(),
-                driver: format!("CUDA {}", self.newest.unwrap_or_default()).into(),
-                needed: format!("CUDA {} for what its NVRTC compiles", nvrtc.version[0]).into(),
-                remedy: "update NVIDIA's driver, or name an NVRTC of the driver's version in COLLAGE_NVRTC".into(),
+                driver: format!("CUDA {}", self.newest.unwrap_or_default()),
+                needed: format!(
+                    "CUDA {} (for what NVRTC compiles; or name an older NVRTC in COLLAGE_NVRTC)",
+                    nvrtc.version[0]
+                ),
             },
         })
     }

@@ -161,15 +161,13 @@ impl Shared {
         if refused.is_too_new() {
             return BackendError::DriverTooOld {
                 device,
-                driver: version_text(self.driver).into(),
+                driver: version_text(self.driver),
                 needed: format!(
                     "CUDA {}.{} for {}",
                     compiler[0],
                     compiler[1],
                     unit.source.file()
-                )
-                .into(),
-                remedy: "update NVIDIA's driver".into(),
+                ),
             };
         }
         if refused.is_wrong_architecture() {

@@ -6,7 +6,7 @@
 //!
 //! `device` is an open device; `program` a plan on it, which `outline` turns into kernels and grids (`conv2d` chooses among
 //! the convolutions), `budget` into bytes and `builder` into launches; `encode` is the part whose size differs from run to
-//! run; `pack` orders weights and `args` mirrors the kernels' arguments. `kernels` is the table of entries, `compile` makes
+//! run, `measure` times it; `pack` orders weights and `args` mirrors the kernels' arguments. `kernels` is the table of entries, `compile` makes
 //! cubins of them, `cache` keeps those, `usage` reads what they use. `raw` holds the driver, NVRTC and all unsafe code.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +25,7 @@ mod described;
 mod device;
 mod encode;
 pub mod kernels;
+mod measure;
 mod options;
 mod outline;
 mod pack;
@@ -50,6 +51,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Every CUDA device, or why there is none, each with what to do where it is not usable.
 pub fn discover() -> Vec<Found> {
+    let unusable = |info: Option<DeviceInfo>, (reason, remedy): (String, &str)| Found::Unusable {
+        backend: BackendKind::Cuda,
+        info,
+        reason,
+        remedy: remedy.into(),
+    };
     let devices = match raw::devices() {
         Err(why) => return vec![unusable(None, unavailable(&why))],
         Ok(devices) if devices.is_empty() => {
@@ -63,18 +70,12 @@ pub fn discover() -> Vec<Found> {
             Ok(description) => description,
             Err(refused) => return unusable(None, unavailable(&Unavailable::Refused(refused))),
         };
-        looked_at(&description)
+        match usable(&description) {
+            (info, Ok(())) => Found::Usable(info),
+            (info, Err(why)) => unusable(Some(info), why),
+        }
     });
     found.collect()
-}
-
-fn unusable(info: Option<DeviceInfo>, (reason, remedy): (String, &str)) -> Found {
-    Found::Unusable {
-        backend: BackendKind::Cuda,
-        info,
-        reason,
-        remedy: remedy.into(),
-    }
 }
 
 const OTHERWISE: &str = "use --device wgpu or --device cpu, or install NVIDIA's driver";
@@ -96,8 +97,8 @@ fn unavailable(why: &Unavailable) -> (String, &'static str) {
     }
 }
 
-/// The device as it would be opened; else why not, and what to do.
-fn looked_at(description: &Description) -> Found {
+/// The device as it would be opened; and if it cannot be, why not and what to do.
+fn usable(description: &Description) -> (DeviceInfo, Result<(), (String, &'static str)>) {
     let architecture = Architecture::of_device(description.capability);
     let mut info = DeviceInfo {
         backend: BackendKind::Cuda,
@@ -114,16 +115,16 @@ fn looked_at(description: &Description) -> Found {
     if architecture.number() < Architecture::OLDEST {
         let reason = format!("its architecture, {architecture}, is older than sm_75");
         let remedy = "use --device wgpu, which runs on the same GPU through its Vulkan driver";
-        return unusable(Some(info), (reason, remedy));
+        return (info, Err((reason, remedy)));
     }
     match compile::check_source(architecture) {
         Ok(source) => {
             info.features.push(source);
-            Found::Usable(info)
+            (info, Ok(()))
         }
         Err(reason) => {
             let reason = format!("{reason}, and this build has no cubins for {architecture}");
-            unusable(Some(info), (reason, compile::GET_NVRTC))
+            (info, Err((reason, compile::GET_NVRTC)))
         }
     }
 }
@@ -159,10 +160,8 @@ pub fn open_device(index: usize, options: CudaOptions) -> Result<CudaDevice, Bac
         n => none(format!("this machine has {n}, numbered from 0")),
     })?;
     let description = device.map_err(|r| explained(Unavailable::Refused(r)))?;
-    let info = match looked_at(&description) {
-        Found::Usable(info) => info,
-        Found::Unusable { reason, remedy, .. } => return Err(none(format!("{reason}; {remedy}"))),
-    };
+    let (info, can) = usable(&description);
+    can.map_err(|(reason, remedy)| none(format!("{reason}; {remedy}")))?;
     let name = info.name.clone();
     CudaDevice::open(info, &description, options).map_err(|why| match why {
         Unavailable::Refused(r) if r.is_fatal() => BackendError::DeviceLost {

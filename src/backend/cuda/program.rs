@@ -28,19 +28,19 @@ const SLEEP: Duration = Duration::from_micros(50);
 pub(super) struct CudaProgram {
     run: Option<Graph>,
     /// The steps without the download, for measuring; captured when asked for.
-    steps: Option<Graph>,
-    events: [Event; 4],
-    stream: Stream,
+    pub(super) steps: Option<Graph>,
+    pub(super) events: [Event; 4],
+    pub(super) stream: Stream,
     launches: Vec<Launch>,
     input: Staging,
-    download: Pinned,
-    buffers: Buffers,
+    pub(super) download: Pinned,
+    pub(super) buffers: Buffers,
     /// Held for the launches that read them.
     _weights: Vec<Arc<Memory>>,
     /// Whether the arena holds an input, so that the steps can run on it again.
     has_run: bool,
-    plan: Arc<Plan>,
-    device: Arc<Shared>,
+    pub(super) plan: Arc<Plan>,
+    pub(super) device: Arc<Shared>,
 }
 
 /// What a run's input goes through.
@@ -51,10 +51,10 @@ enum Staging {
 }
 
 /// What a run gives back: how many bytes, from where.
-struct ResultPlace<'a> {
-    memory: &'a Memory,
-    at: usize,
-    bytes: usize,
+pub(super) struct ResultPlace<'a> {
+    pub memory: &'a Memory,
+    pub at: usize,
+    pub bytes: usize,
 }
 
 impl CudaProgram {
@@ -176,7 +176,7 @@ impl CudaProgram {
     }
 
     /// Starts the upload; captures anew what names memory that had to grow.
-    fn upload(&mut self, input: Input<'_>) -> Result<(), BackendError> {
+    pub(super) fn upload(&mut self, input: Input<'_>) -> Result<(), BackendError> {
         let (device, plan) = (&*self.device, &*self.plan);
         match (input, &mut self.input) {
             (Input::Images(images), Staging::Images(stage, encode)) => {
@@ -217,7 +217,7 @@ impl CudaProgram {
     }
 
     /// The graph of the steps alone.
-    fn captured_steps(&mut self) -> Result<&Graph, Refused> {
+    pub(super) fn captured_steps(&mut self) -> Result<&Graph, Refused> {
         if self.steps.is_none() {
             let (stream, launches) = (&self.stream, &self.launches);
             self.steps = Some(Graph::capture(stream, || {
@@ -236,7 +236,7 @@ impl CudaProgram {
     }
 
     /// Until the last event has happened. A device that takes longer than the watchdog allows counts as lost.
-    fn wait(&self) -> Result<(), BackendError> {
+    pub(super) fn wait(&self) -> Result<(), BackendError> {
         let watchdog = self.device.options.watchdog();
         let start = Instant::now();
         loop {
@@ -288,53 +288,6 @@ impl CudaProgram {
         }
         result
     }
-
-    fn time(&mut self, input: Input<'_>) -> Result<Timings, BackendError> {
-        let device = self.device.clone();
-        let failed = |refused| device.failed(refused);
-        let start = Instant::now();
-        self.events[0].record(&self.stream).map_err(failed)?;
-        self.upload(input)?;
-        self.captured_steps().map_err(failed)?;
-        let mut submit = || {
-            self.events[1].record(&self.stream)?;
-            if let Some(steps) = &self.steps {
-                self.stream.replay(steps)?;
-            }
-            self.events[2].record(&self.stream)?;
-            let result = result_place(&self.plan, &self.buffers);
-            let (from, at) = (result.memory, result.at);
-            self.stream
-                .download(&mut self.download, from, at, result.bytes)?;
-            self.events[3].record(&self.stream)
-        };
-        submit().map_err(failed)?;
-        let enqueue = start.elapsed();
-        self.wait()?;
-        let between = |a: usize, b: usize| self.events[b].since(&self.events[a]).map_err(failed);
-        Ok(Timings {
-            enqueue,
-            upload: between(0, 1)?,
-            compute: between(1, 2)?,
-            download: between(2, 3)?,
-        })
-    }
-
-    fn repeat(&mut self, times: u32) -> Result<Duration, BackendError> {
-        let device = self.device.clone();
-        let failed = |refused| device.failed(refused);
-        self.captured_steps().map_err(failed)?;
-        let submit = || {
-            self.events[0].record(&self.stream)?;
-            for steps in (0..times).filter_map(|_| self.steps.as_ref()) {
-                self.stream.replay(steps)?;
-            }
-            self.events[3].record(&self.stream)
-        };
-        submit().map_err(failed)?;
-        self.wait()?;
-        self.events[3].since(&self.events[0]).map_err(failed)
-    }
 }
 
 impl Program for CudaProgram {
@@ -375,7 +328,7 @@ fn encode_args(stage: &EncodeStage, encode: &Encode, plan: &Plan, arena: &Memory
     Args::of(&stage.args(encode, output))
 }
 
-fn result_place<'a>(plan: &Plan, buffers: &'a Buffers) -> ResultPlace<'a> {
+pub(super) fn result_place<'a>(plan: &Plan, buffers: &'a Buffers) -> ResultPlace<'a> {
     if let Some(Step::TopK(t)) = plan.steps.last() {
         return ResultPlace {
             memory: &buffers.top_k,

@@ -17,7 +17,10 @@ macro_rules! functions {
         $(#[$doc])*
         #[allow(non_snake_case)] // As in NVIDIA's manuals.
         pub struct $table {
-            $(pub $name: unsafe extern "C" fn($($type),*) -> $result,)*
+            $(
+                // SAFETY: a type; each call of it says why it may be made.
+                pub $name: unsafe extern "C" fn($($type),*) -> $result,
+            )*
         }
 
         impl $table {
@@ -25,6 +28,7 @@ macro_rules! functions {
             pub fn of(library: &'static Library) -> Result<Self, &'static str> {
                 Ok(Self {
                     $($name: {
+                        // SAFETY: a type, the field's.
                         type Function = unsafe extern "C" fn($($type),*) -> $result;
                         // SAFETY: NVIDIA's manual gives the function of this name this signature, in every version that
                         // has the name; the library is never closed.

@@ -26,8 +26,8 @@ impl Module {
         // Sixteen zeros behind it, so that a damaged image that is taken for a text or a header ends.
         let mut image = cubin.to_vec();
         image.extend([0; 16]);
-        // SAFETY: the driver reads the image during the call, as far as its headers say, and writes one handle.
         let status =
+            // SAFETY: the driver reads the image during the call, as far as its headers say, and writes one handle.
             unsafe { (context.driver.cuModuleLoadData)(&mut handle, image.as_ptr().cast()) };
         status.of(context.driver, "cuModuleLoadData")?;
         Ok(Self {
@@ -41,8 +41,8 @@ impl Module {
         let driver = self.context.driver;
         let text = CString::new(name).unwrap_or_default();
         let mut handle: sys::CUfunction = std::ptr::null_mut();
-        // SAFETY: the name is zero-terminated, the module is loaded, and the driver writes one handle.
         let status =
+            // SAFETY: the name is zero-terminated, the module is loaded, and the driver writes one handle.
             unsafe { (driver.cuModuleGetFunction)(&mut handle, self.handle, text.as_ptr()) };
         status.of(driver, "cuModuleGetFunction")?;
         let attribute =

@@ -92,8 +92,8 @@ impl Stream {
         let (Some(to), Some(from)) = (to.range(at, bytes), from.prefix(bytes)) else {
             return Err(outside(call));
         };
-        // SAFETY: both ranges lie inside live memory, which the caller keeps until the stream was waited for.
         let status =
+            // SAFETY: both ranges lie inside live memory, which the caller keeps until the stream was waited for.
             unsafe { (self.context.driver.cuMemcpyHtoDAsync_v2)(to, from, bytes, self.handle) };
         status.of(self.context.driver, call)
     }
@@ -124,8 +124,8 @@ impl Stream {
         let (Some(to), Some(from)) = (to.prefix(bytes), from.range(at, bytes)) else {
             return Err(outside(call));
         };
-        // SAFETY: both ranges lie inside live memory, which the caller keeps until the stream was waited for.
         let status =
+            // SAFETY: both ranges lie inside live memory, which the caller keeps until the stream was waited for.
             unsafe { (self.context.driver.cuMemcpyDtoHAsync_v2)(to, from, bytes, self.handle) };
         status.of(self.context.driver, call)
     }
@@ -133,8 +133,8 @@ impl Stream {
     /// Makes all of `memory` zeros.
     pub fn zero(&self, memory: &Memory) -> Result<(), Refused> {
         let driver = self.context.driver;
-        // SAFETY: the range is all of the live memory.
         let status =
+            // SAFETY: the range is all of the live memory.
             unsafe { (driver.cuMemsetD8Async)(memory.address(), 0, memory.bytes(), self.handle) };
         status.of(driver, "cuMemsetD8Async")
     }
