@@ -29,7 +29,7 @@
 //! |---|---|---|
 //! | [`tensor`], [`image`], [`error`] | host tensors; decoded images; what every error can be asked | nothing |
 //! | [`model`] | safetensors -> checked network -> [`model::plan::Plan`] | `tensor` |
-//! | [`backend`] | where a plan runs: `cpu` (the specification, and a fast path), `webgpu`; `cuda` is discovered | `model::plan`, `tensor`, `image` |
+//! | [`backend`] | where a plan runs: `cpu` (the specification, and a fast path), `webgpu`, `cuda` | `model::plan`, `tensor`, `image` |
 //! | [`sched`] | which worker does what and which answer wins; no clock, thread or I/O | `std` |
 //! | [`host`] | threads, payloads, clocks: drives `sched` | `sched`, `backend`, `model`, `image` |
 //! | [`engine`] | what users call | `host`, `model`, `backend` |

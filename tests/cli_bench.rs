@@ -163,6 +163,72 @@ fn explain_names_what_runs_each_layer_and_runs_nothing() {
     }
 }
 
+#[cfg(feature = "cuda")]
+#[test]
+fn explain_needs_no_gpu_and_tells_architectures_apart() {
+    let by = |target: &str| {
+        let explain = format!("--explain={target}");
+        let report = quick(&[
+            "--arch", "resnet18", "--batch", "32", "--dtype", "f16", &explain,
+        ]);
+        assert!(
+            report["device"]
+                .as_str()
+                .is_some_and(|d| d.contains("multiprocessors")),
+            "{report}"
+        );
+        let layers = report["explained"][0]["layers"]
+            .as_array()
+            .expect("layers")
+            .clone();
+        let conv = layers.iter().filter(|l| l["op"] == "conv2d");
+        conv.filter_map(|l| l["by"].as_str().map(String::from))
+            .collect::<Vec<_>>()
+    };
+    let uses = |kernels: &[String], variant: &str| kernels.iter().any(|k| k.contains(variant));
+    let (hopper, ampere, turing) = (by("sm_90a:132"), by("86"), by("sm_75"));
+    assert!(
+        uses(&hopper, "wgmma") && uses(&hopper, "stem"),
+        "{hopper:?}"
+    );
+    assert!(
+        uses(&ampere, "mma") && !uses(&ampere, "wgmma"),
+        "{ampere:?}"
+    );
+    assert!(turing.iter().all(|k| k.contains("tiled")), "{turing:?}");
+    let error = failure(&[&QUICK[..], &["--explain=H100"]].concat(), 2);
+    assert!(
+        error.contains("H100") && error.contains("expected"),
+        "{error}"
+    );
+}
+
+#[test]
+fn check_compares_with_the_processor_in_every_type() {
+    let report = quick(&[
+        "--model",
+        "digits",
+        "--collage",
+        "digits",
+        "--batch",
+        "2",
+        "--dtype",
+        "f32,f16,bf16",
+        "--check",
+    ]);
+    let rows = report["checked"].as_array().expect("rows");
+    assert_eq!(rows.len(), 6);
+    for row in rows {
+        // One processor against itself, though on another number of threads.
+        assert_eq!(
+            (number(row, "difference"), &row["repeatable"]),
+            (0.0, &true.into()),
+            "{row}"
+        );
+        assert_eq!(row["same_class"], row["images"], "{row}");
+    }
+}
+
 #[test]
 fn layers_are_each_distinct_convolution_once_and_counted() {
     let report = quick(&["--arch", "resnet20", "--layers", "--batch", "1"]);

@@ -8,13 +8,14 @@ use serde_json::Value;
 mod cli_support;
 use cli_support::{collage, digits, json, run, shipped, text};
 
-const COMMANDS: [&str; 7] = [
+const COMMANDS: [&str; 8] = [
     "demo",
     "classify",
     "eval",
     "devices",
     "inspect",
     "bench",
+    "compile",
     "completions",
 ];
 

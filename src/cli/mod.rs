@@ -10,6 +10,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 mod arguments;
 mod bench;
 mod classify;
+#[cfg(feature = "cuda")]
+mod compile;
 mod console;
 mod demo;
 mod devices;
@@ -60,6 +62,8 @@ enum Command {
     Devices(devices::Devices),
     Inspect(inspect::Inspect),
     Bench(bench::Bench),
+    #[cfg(feature = "cuda")]
+    Compile(compile::Compile),
     Completions(Completions),
 }
 
@@ -105,6 +109,8 @@ impl Command {
             Self::Devices(_) => "devices",
             Self::Inspect(_) => "inspect",
             Self::Bench(_) => "bench",
+            #[cfg(feature = "cuda")]
+            Self::Compile(_) => "compile",
             Self::Completions(_) => "completions",
         }
     }
@@ -117,6 +123,8 @@ impl Command {
             Self::Devices(arguments) => arguments.run(console),
             Self::Inspect(arguments) => arguments.run(console),
             Self::Bench(arguments) => arguments.run(console),
+            #[cfg(feature = "cuda")]
+            Self::Compile(arguments) => arguments.run(console),
             Self::Completions(arguments) => arguments.run(console),
         }
     }

@@ -303,11 +303,9 @@ impl Device for CudaDevice {
     }
 }
 
-fn choice(step: outline::ExplainedStep) -> Choice {
-    let mut detail = format!(
-        "{}; grid {}x{}x{}",
-        step.shape, step.grid[0], step.grid[1], step.grid[2]
-    );
+/// The kernel and its launch; shapes are the plan's to show.
+pub(super) fn choice(step: outline::ExplainedStep) -> Choice {
+    let mut detail = step.grid.map(|n| n.to_string()).join("x") + " blocks";
     if let Some(tile) = step.tile {
         detail += &format!("; {} pixels x {} channels", tile.pixels, tile.channels);
     }

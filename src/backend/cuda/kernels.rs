@@ -220,9 +220,9 @@ macro_rules! kernels {
 
 kernels! {
     Encode Encode {
-        "encode_f32" F32 [128, 7, 30_080];
-        "encode_f16" F16 [128, 7, 28_544];
-        "encode_bf16" Bf16 [128, 7, 28_544];
+        "encode_f32" F32 [128, 5, 38_784];
+        "encode_f16" F16 [128, 6, 35_712];
+        "encode_bf16" Bf16 [128, 6, 35_712];
     }
     Conv2dTiled TiledLarge {
         "conv2d_tiled_large_f32" F32 [256, 2, 34_816];

@@ -21,6 +21,7 @@ mod builder;
 pub mod cache;
 mod compile;
 pub mod conv2d;
+mod described;
 mod device;
 mod encode;
 pub mod kernels;

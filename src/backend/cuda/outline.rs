@@ -117,10 +117,10 @@ fn convolve(shape: Shape, choice: Conv2dChoice) -> Outline {
     }
 }
 
-/// Rows of 32 read least; where that makes too few blocks for the device, fewer rows each.
+/// 64 rows a block do the least work; where that makes too few blocks for the device, fewer rows each.
 fn encode_grid(tiles: u32, size: u32, device: &DeviceDescription) -> [u32; 3] {
     let columns = size.div_ceil(32);
-    let mut rows = columns;
+    let mut rows = size.div_ceil(64);
     while rows * 2 <= size && tiles * columns * rows < 2 * device.multiprocessors {
         rows *= 2;
     }

@@ -5,10 +5,14 @@ use std::time::Duration;
 use clap::Args;
 use collage::backend::Device;
 use collage::backend::discover::{self, DeviceSpec};
+#[cfg(not(feature = "cuda"))]
+use collage::backend::{BackendError, Choice};
 use collage::config;
+use collage::model::plan::Plan;
 use collage::tensor::DType;
 use serde::Serialize;
 
+use super::check::{self, Checked};
 use super::clocks::{self, Clocks};
 use super::explain::{self, Explained};
 use super::layers::{self, Layer};
@@ -27,6 +31,8 @@ Examples:
   collage bench engine --model base.safetensors --batch 1,32 --device cuda
   collage bench engine --arch resnet34 --batch 256 --dtype f16 --input tensor --peak-tflops 780
   collage bench engine --arch resnet50 --dtype f16 --explain      which kernel runs each layer
+  collage bench engine --arch resnet50 --dtype f16 --explain=sm_90a:132    and where there is no GPU
+  collage bench engine --arch resnet50 --dtype f16 --check        whether its answers are right
   collage bench engine --arch resnet34 --dtype f16 --layers       each distinct convolution alone
   collage bench engine --arch resnet18 --collage hashed --together
   collage bench engine --arch resnet18 --collage hashed --soak 300s
@@ -43,7 +49,7 @@ be measured on the same device in the same hour: data sheets promise more.
 pub struct Engine {
     #[command(flatten)]
     networks: Networks,
-    /// Canvases a run; a base's canvas is one image [default: 1,8,32,256; with --layers, --together, --soak: 32]
+    /// Canvases a run; a base's canvas is one image [default: 1,8,32,256; with --check, --layers, --together, --soak: 32]
     #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=65_536))]
     batch: Vec<u32>,
     /// Element types of weights and activations on the device: f32, f16, bf16
@@ -74,9 +80,13 @@ pub struct Engine {
 #[derive(Args)]
 #[group(multiple = false)]
 struct Instead {
-    /// Show which kernel runs each layer, and run nothing
+    /// Show which kernel runs each layer, and run nothing: on --device, or on a CUDA device that need not be there, of
+    /// this architecture and, after a colon, so many multiprocessors, such as sm_90a:132
+    #[arg(long, value_name = "ARCH[:N]", num_args = 0..=1, require_equals = true)]
+    explain: Option<Option<Described>>,
+    /// Compare the device's answers with the processor's, in the same type
     #[arg(long)]
-    explain: bool,
+    check: bool,
     /// Measure each distinct convolution alone, with weights and results out of the caches
     #[arg(long)]
     layers: bool,
@@ -86,6 +96,38 @@ struct Instead {
     /// Run all networks at once for so long, and compare each answer with the first
     #[arg(long, value_name = "TIME", value_parser = config::duration)]
     soak: Option<Duration>,
+}
+
+/// Where a plan can be explained without a device.
+#[cfg(feature = "cuda")]
+type Described = collage::backend::cuda::DeviceDescription;
+
+/// This build describes none.
+#[cfg(not(feature = "cuda"))]
+#[derive(Clone, Debug)]
+enum Described {}
+
+#[cfg(not(feature = "cuda"))]
+impl std::str::FromStr for Described {
+    type Err = &'static str;
+
+    fn from_str(_: &str) -> Result<Self, &'static str> {
+        Err("this binary was built without CUDA; build with --features cuda")
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+impl std::fmt::Display for Described {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match *self {}
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+impl Described {
+    fn explain(&self, _: &Plan) -> Result<Vec<Choice>, BackendError> {
+        match *self {}
+    }
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -118,6 +160,8 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     explained: Option<Vec<Explained>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    checked: Option<Vec<Checked>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     layers: Option<Vec<Layer>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     together: Option<Vec<Together>>,
@@ -129,6 +173,9 @@ impl Engine {
     /// Parses, measures, prints.
     pub fn run(self, console: &Console) -> Result<(), Failure> {
         let networks = self.networks.open()?;
+        if let Some(Some(described)) = &self.instead.explain {
+            return self.explain(described, &networks, console);
+        }
         let device = discover::open(&self.device)?;
         let mut report = Report {
             bench: "engine",
@@ -148,6 +195,30 @@ impl Engine {
         console.finish(&report, &text)
     }
 
+    /// On a device that need not be there.
+    fn explain(
+        &self,
+        described: &Described,
+        networks: &[Network],
+        console: &Console,
+    ) -> Result<(), Failure> {
+        let plans = self.each(networks, console, |network, batch, dtype| {
+            explain::explain(network, batch, dtype, &|plan: &Plan| {
+                described.explain(plan)
+            })
+        })?;
+        let text = explain::text(&plans);
+        let report = Report {
+            bench: "engine",
+            device: described.to_string(),
+            version: env!("CARGO_PKG_VERSION"),
+            seconds: self.seconds,
+            explained: Some(plans),
+            ..Report::default()
+        };
+        console.finish(&report, &format!("{}\n\n{text}", report.device))
+    }
+
     /// Fills the report with what is asked for; gives it as text.
     fn measure(
         &self,
@@ -157,12 +228,17 @@ impl Engine {
         console: &Console,
     ) -> Result<String, Failure> {
         let budget = Duration::from_secs_f64(self.seconds);
-        Ok(if self.instead.explain {
+        Ok(if self.instead.explain.is_some() {
             let of_device = |plan: &_| device.explain(plan);
             let plans = self.each(networks, console, |network, batch, dtype| {
                 explain::explain(network, batch, dtype, &of_device)
             })?;
             explain::text(report.explained.insert(plans))
+        } else if self.instead.check {
+            let rows = self.each(networks, console, |network, batch, dtype| {
+                check::check(device, network, batch, dtype)
+            })?;
+            check::text(report.checked.insert(rows))
         } else if self.instead.layers {
             let layers = self.each(networks, console, |network, batch, dtype| {
                 layers::measure(device, network, batch, dtype, budget)
@@ -201,7 +277,10 @@ impl Engine {
         console: &Console,
         mut one: impl FnMut(&Network, usize, DType) -> Result<T, Failure>,
     ) -> Result<Vec<T>, Failure> {
-        let plain = !(self.instead.layers || self.instead.together || self.instead.soak.is_some());
+        let plain = !(self.instead.check
+            || self.instead.layers
+            || self.instead.together
+            || self.instead.soak.is_some());
         let batches = match (&self.batch[..], plain) {
             ([], true) => &[1, 8, 32, 256],
             ([], false) => &[32][..],

@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use super::console::Console;
 use super::failure::Failure;
 
+mod check;
 mod clocks;
 mod engine;
 mod explain;
