@@ -85,25 +85,30 @@ bool Block::can_run(Fiber& fiber) {
     return fiber.wait.ready(fiber.wait.context);
 }
 
+/// Runs the lanes of a warp from `first` on, up or down, again and again until none can run: a warp that passes its
+/// collectives alone gets as far ahead of the others as the block's barriers let it.
+bool Block::run_warp(u32 first, int step) {
+    bool ran = false;
+    for (bool again = true; again;) {
+        again = false;
+        for (u32 lane = 0, i = first; lane < WARP; lane++, i += u32(step)) {
+            if (!can_run(fibers[i])) continue;
+            resume(fibers[i]);
+            again = ran = true;
+        }
+    }
+    return ran;
+}
+
 bool Block::turn() {
     const auto count = u32(fibers.size());
     bool ran = false;
     switch (options().order) {
     case Order::Forward:
-        for (u32 i = 0; i < count; i++) {
-            if (can_run(fibers[i])) {
-                resume(fibers[i]);
-                ran = true;
-            }
-        }
+        for (u32 first = 0; first < count; first += WARP) ran = run_warp(first, 1) || ran;
         break;
     case Order::Reverse:
-        for (u32 i = count; i-- > 0;) {
-            if (can_run(fibers[i])) {
-                resume(fibers[i]);
-                ran = true;
-            }
-        }
+        for (u32 first = count; first > 0; first -= WARP) ran = run_warp(first - 1, -1) || ran;
         break;
     case Order::Random: {
         // From a random fiber on, in random strides, the first that can run, and only that one. A block is whole warps and

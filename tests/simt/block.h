@@ -103,6 +103,7 @@ class Block {
     void resume(Fiber& fiber);
     bool can_run(Fiber& fiber);
     /// Lets fibers run; false where none could.
+    bool run_warp(u32 first, int step);
     bool turn();
     bool advance();
     std::string waiting() const;
