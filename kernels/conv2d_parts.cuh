@@ -40,7 +40,7 @@ __device__ __forceinline__ void store_part(const Conv2dArgs& a, const f32 (&sums
 
 /// Whether this block is the last of its tile's; all threads get the same answer. `flag` is a word of shared memory.
 __device__ inline bool is_last_part(const Conv2dArgs& a, u32 ticket, u32* flag) {
-    ptx::sync_block();
+    ptx::sync_block(); // all threads' sums are written before the ticket says so
     if (ptx::thread() == 0) {
         *flag = ptx::atomic_add_acq_rel(a.tickets + ticket, 1) == a.splits - 1;
         if (*flag != 0) a.tickets[ticket] = 0; // for the next launch: nobody else comes for this one

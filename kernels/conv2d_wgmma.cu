@@ -237,7 +237,7 @@ template <typename K>
 __device__ __forceinline__ bool join_parts(const Conv2dArgs& a, Shared<K>& s, const Turn& turn, u32 buffer, u32 row,
                                            f32 (&d)[K::PIXELS / 2]) {
     each_sum<K>(a, turn, row, turn.split, d, [](f32& sum, f32* at) { *at = sum; });
-    ptx::sync_named(1 + buffer, K::GROUPS * WARPGROUP);
+    ptx::sync_named(1 + buffer, K::GROUPS * WARPGROUP); // all threads' sums are written before the ticket says so
     if (ptx::thread() == WARPGROUP * (1 + buffer)) {
         const bool last = ptx::atomic_add_acq_rel(&a.tickets[turn.ticket], 1) == a.splits - 1;
         if (last) a.tickets[turn.ticket] = 0;
@@ -287,7 +287,7 @@ __device__ __forceinline__ void finish(const Conv2dArgs& a, Shared<K>& s, u32 bu
 }
 
 template <typename K> __device__ __forceinline__ void multiply(const Conv2dArgs& a, Shared<K>& s) {
-    ptx::grid_wait();
+    ptx::grid_wait(); // of the loader too, but then not of this thread's own accesses
     const u32 group = ptx::shuffle(ptx::thread() / WARPGROUP, 0) - 1; // shuffled, so that it is known to be uniform
     const u32 first_row = (K::GROUPS == 1 ? 0 : group * ROWS); // in the tile
     const u32 warp_row = first_row + ptx::warp() % 4 * 16;
