@@ -247,8 +247,8 @@ kernels! {
         "conv2d_mma_small_bf16" Bf16 [128, 3, 65_536];
     }
     Conv2dStem Stem {
-        "conv2d_stem_f16" F16 [128, 3, 48_512];
-        "conv2d_stem_bf16" Bf16 [128, 3, 48_512];
+        "conv2d_stem_f16" F16 [128, 4, 48_512];
+        "conv2d_stem_bf16" Bf16 [128, 4, 48_512];
     }
     Conv2dWgmma WgmmaLarge {
         "conv2d_wgmma_large_f16" F16 [384, 1, 213_072];
