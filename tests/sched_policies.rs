@@ -292,3 +292,19 @@ fn a_cancelled_request_is_not_hedged() {
     sim.done(&own);
     assert!(sim.scheduler.is_empty());
 }
+
+#[test]
+fn the_best_free_worker_is_kept_for_the_collage_while_others_are_free() {
+    let mut sim = Sim::new(&[BOTH; 3], |c| (c.tiles, c.max_batch) = (2, 1));
+    // Worker 2 is known to be slow, the others are not.
+    (0..2).for_each(|id| sim.submit(id, NEVER - 1, NEVER));
+    for run in sim.launched() {
+        sim.now += if run.0 == 2 { 9_000 } else { 1_000 };
+        sim.done(&run);
+    }
+    let slow = 2;
+    (2..4).for_each(|id| sim.submit(id, NEVER - 1, NEVER));
+    let runs = sim.launched();
+    let collage = runs.iter().find(|run| run.2 == Kind::Collage);
+    assert_ne!(collage.expect("three are free").0, slow);
+}

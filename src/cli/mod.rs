@@ -18,6 +18,7 @@ mod inspect;
 mod pass;
 mod report;
 mod shuffle;
+mod simulate;
 mod text;
 
 use console::Console;
@@ -58,6 +59,7 @@ enum Command {
     #[command(alias = "doctor")]
     Devices(devices::Devices),
     Inspect(inspect::Inspect),
+    Simulate(Box<simulate::Simulate>),
     Completions(Completions),
 }
 
@@ -102,6 +104,7 @@ impl Command {
             Self::Eval(_) => "eval",
             Self::Devices(_) => "devices",
             Self::Inspect(_) => "inspect",
+            Self::Simulate(_) => "simulate",
             Self::Completions(_) => "completions",
         }
     }
@@ -113,6 +116,7 @@ impl Command {
             Self::Eval(arguments) => arguments.run(console),
             Self::Devices(arguments) => arguments.run(console),
             Self::Inspect(arguments) => arguments.run(console),
+            Self::Simulate(arguments) => arguments.run(console),
             Self::Completions(arguments) => arguments.run(console),
         }
     }

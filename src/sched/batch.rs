@@ -2,6 +2,7 @@
 
 use super::Scheduler;
 use super::event::{Kind, Micros, RequestId, WorkerId};
+use super::place::Rank;
 use super::request::{Base, Cause, Job, Request};
 
 /// Most requests that one decision passes over because they may not run where there is room: a decision's cost must not
@@ -33,7 +34,7 @@ impl Scheduler {
 
     /// Launches one batch on the best free worker that may run one; false if there is none.
     pub(super) fn launch_base(&mut self) -> bool {
-        let mut after = None;
+        let mut after = self.kept_for_collage();
         while let Some(rank) = self.fleet.next_free(Kind::Base, after) {
             let ids = self.cut(rank.worker);
             if !ids.is_empty() {
@@ -43,6 +44,19 @@ impl Scheduler {
             after = Some(rank);
         }
         false
+    }
+
+    /// The best free worker, if a group waits that it will run the collage of, and others are free for base runs. A
+    /// collage stands in for whoever is late, so it must not be late itself.
+    fn kept_for_collage(&self) -> Option<Rank> {
+        let is_eager = self.config.policy.lazy().is_none();
+        if !is_eager || !self.groups.are_waiting() || self.is_overloaded() {
+            return None;
+        }
+        let best = self.fleet.next_free(Kind::Base, None)?;
+        let has_others = self.fleet.next_free(Kind::Base, Some(best)).is_some();
+        let runs_it = self.fleet.next_free(Kind::Collage, None) == Some(best);
+        Some(best).filter(|_| has_others && runs_it)
     }
 
     /// Takes the oldest requests that this worker may run: none goes where its collage is, nor where it just failed,

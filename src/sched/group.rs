@@ -76,6 +76,11 @@ impl Groups {
             .map(|g| g.since.saturating_add(wait))
     }
 
+    /// Whether a group waits for members or for a worker.
+    pub(super) fn are_waiting(&self) -> bool {
+        self.open.is_some() || self.ready.live() > 0
+    }
+
     /// Whether nobody in the open group waits any more.
     fn is_open_in_vain(&self) -> bool {
         let open = self.open.and_then(|id| self.groups.get(&id));

@@ -54,7 +54,7 @@ impl Default for HealthConfig {
             slow_below: 0.3,
             sound_from: 0.4,
             probe_first: 1_000_000,
-            probe_longest: 30_000_000,
+            probe_longest: 60_000_000,
             quorum: 0.5,
         }
     }
