@@ -67,7 +67,7 @@ pub struct Layer {
     #[arg(long, env = "COLLAGE_COLLAGE_WORKERS", value_name = "N")]
     pub collage_workers: Option<usize>,
     /// Redundancy: none, replicate:R, hedge:WHEN, collage[:RxC][:lazy[:WHEN]] or small[:lazy[:WHEN]], where WHEN is p95
-    /// or a time [default: collage]
+    /// or a time; docs/policies.md says which when [default: collage]
     #[serde(deserialize_with = "syntax::text")]
     #[arg(long, env = "COLLAGE_POLICY", value_name = "POLICY")]
     pub policy: Option<Policy>,

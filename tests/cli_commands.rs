@@ -8,12 +8,13 @@ use serde_json::Value;
 mod cli_support;
 use cli_support::{collage, digits, json, run, shipped, text};
 
-const COMMANDS: [&str; 6] = [
+const COMMANDS: [&str; 7] = [
     "demo",
     "classify",
     "eval",
     "devices",
     "inspect",
+    "simulate",
     "completions",
 ];
 
