@@ -24,7 +24,8 @@ pub use crate::host::{
     Ticket, Tile, WorkerStats,
 };
 pub use crate::sched::{
-    After, Health, Independence, Policy, PolicyError, RequestId, Role, Source, WorkerState,
+    AccuracyBudget, After, Health, Independence, Policy, PolicyError, RequestId, Role, Source,
+    WorkerState,
 };
 
 use crate::backend::Device;
@@ -55,6 +56,9 @@ pub struct Options {
     pub base_workers: usize,
     /// Workers for collages: the indices after them. With 0, the base workers run the collages too.
     pub collage_workers: usize,
+    /// Accuracy that may be given up. It sets the release times in the place of [`release`](Options::release) once base
+    /// runs have shown how long they take, and no more answers come from collages than it pays for.
+    pub accuracy: Option<AccuracyBudget>,
     /// Most accepted and unanswered requests; beyond, [`Error::Overloaded`] at once.
     pub queue: usize,
     /// Most images of a base run.
@@ -94,6 +98,7 @@ impl Options {
             devices,
             base_workers: 1,
             collage_workers: 1,
+            accuracy: None,
             queue: 1024,
             max_batch: 8,
             batch_wait: Duration::ZERO,
@@ -147,6 +152,7 @@ impl Options {
             collage_workers: self.collage_workers,
             policy,
             budget: self.budget,
+            accuracy: self.accuracy,
             queue: self.queue,
             batch_wait: self.batch_wait,
             group_wait: self.group_wait,

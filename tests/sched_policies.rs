@@ -2,7 +2,9 @@
 
 mod sched_sim;
 
-use collage::sched::{Event, Independence, Kind, Policy, RequestId, Role, Source, WorkerId};
+use collage::sched::{
+    AccuracyBudget, Event, Independence, Kind, Policy, RequestId, Role, Source, WorkerId,
+};
 use sched_sim::{BASE, BOTH, COLLAGE, NEVER, Sim};
 
 fn policy(text: &str) -> Policy {
@@ -307,4 +309,31 @@ fn the_best_free_worker_is_kept_for_the_collage_while_others_are_free() {
     let runs = sim.launched();
     let collage = runs.iter().find(|run| run.2 == Kind::Collage);
     assert_ne!(collage.expect("three are free").0, slow);
+}
+
+#[test]
+fn an_accuracy_budget_sets_the_release_and_limits_the_collages_share() {
+    let mut sim = Sim::new(&[BASE, COLLAGE], |c| {
+        (c.tiles, c.policy) = (1, policy("collage:once"));
+        let (budget, drop) = (0.01, 0.1);
+        c.accuracy = Some(AccuracyBudget { budget, drop });
+    });
+    let mut released = 0;
+    for id in 0..1_000 {
+        sim.submit(id, NEVER - 1, NEVER);
+        let [own, collage] = sim.launched().try_into().expect("base and collage");
+        sim.done(&collage);
+        // Every second one takes 3 ms: more than a tenth, so that the purse is empty most of the time.
+        sim.pass(sim.now + if id % 2 == 0 { 1_000 } else { 3_000 });
+        sim.done(&own);
+        released += sim
+            .outcomes()
+            .iter()
+            .filter(|o| o.1 == Ok(Source::Collage))
+            .count();
+    }
+    assert!(
+        (60..=104).contains(&released),
+        "{released} of 1,000 at a tenth"
+    );
 }

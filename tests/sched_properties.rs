@@ -4,7 +4,8 @@
 mod sched_model;
 
 use collage::sched::{
-    After, Config, HealthConfig, MAX_RUNS, Micros, Placement, Policy, RequestId, Role, WorkerConfig,
+    AccuracyBudget, After, Config, HealthConfig, MAX_RUNS, Micros, Placement, Policy, RequestId,
+    Role, WorkerConfig,
 };
 use proptest::prelude::*;
 use sched_model::{Fate, Happening, Model, Script};
@@ -25,8 +26,21 @@ fn policy() -> impl Strategy<Value = Policy> {
     ]
 }
 
-/// Budget, work of a collage, overload, health and placement.
-fn extras() -> impl Strategy<Value = (f64, f64, usize, Option<HealthConfig>, Placement)> {
+type Extras = (
+    f64,
+    f64,
+    usize,
+    Option<HealthConfig>,
+    Placement,
+    Option<AccuracyBudget>,
+);
+
+/// Budget, work of a collage, overload, health, placement and accuracy.
+fn extras() -> impl Strategy<Value = Extras> {
+    let accuracy = prop_oneof![
+        2 => Just(None),
+        1 => (0.0..0.05f64, 0.01..0.1f64).prop_map(|(budget, drop)| Some(AccuracyBudget { budget, drop })),
+    ];
     let eager_health = HealthConfig {
         probe_first: 500,
         ..HealthConfig::default()
@@ -40,7 +54,14 @@ fn extras() -> impl Strategy<Value = (f64, f64, usize, Option<HealthConfig>, Pla
         4 => Just(Placement::Fastest),
         1 => any::<u64>().prop_map(|seed| Placement::Random { seed }),
     ];
-    (0.0..1.5f64, 0.1..3.0f64, 0..4usize, health, placement)
+    (
+        0.0..1.5f64,
+        0.1..3.0f64,
+        0..4usize,
+        health,
+        placement,
+        accuracy,
+    )
 }
 
 fn config() -> impl Strategy<Value = Config> {
@@ -75,6 +96,7 @@ fn config() -> impl Strategy<Value = Config> {
                     stand_down: extras.2,
                     health: extras.3,
                     placement: extras.4,
+                    accuracy: extras.5,
                     ..Config::default()
                 }
             },

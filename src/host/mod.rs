@@ -36,7 +36,7 @@ pub use worker::Restart;
 use crate::backend::Device;
 use crate::image::Image;
 use crate::model::plan::Plan;
-use crate::sched::{self, Policy, RequestId, Role, WorkerConfig};
+use crate::sched::{self, AccuracyBudget, Policy, RequestId, Role, WorkerConfig};
 use clock::micros;
 use drive::{Command, Driver, Link, Permits, Submission, Tally};
 use straggler::Injector;
@@ -94,6 +94,8 @@ pub struct Setup {
     pub policy: Policy,
     /// Most extra work that lateness may ask for (hedges, re-sent requests, lazy collages), in base runs a request.
     pub budget: f64,
+    /// Accuracy that may be given up; it sets the release times once base runs have shown how long they take.
+    pub accuracy: Option<AccuracyBudget>,
     /// Most accepted and unanswered requests.
     pub queue: usize,
     /// How long a request waits for others to share its base run.
@@ -130,6 +132,7 @@ impl Setup {
                 Policy::None
             },
             budget: sched::Config::default().budget,
+            accuracy: None,
             queue: 1024,
             batch_wait: Duration::ZERO,
             group_wait: Duration::from_millis(5),
@@ -166,6 +169,11 @@ impl Setup {
         } else if !(0.0..=f64::MAX).contains(&self.budget) {
             let expected = "base runs a request, 0 or more";
             return Err(Error::option("budget", self.budget.to_string(), expected));
+        } else if let Some(AccuracyBudget { budget, drop }) = self.accuracy
+            && !((0.0..=1.0).contains(&budget) && (0.0..=1.0).contains(&drop))
+        {
+            let given = format!("{budget} at a drop of {drop}");
+            return Err(Error::option("accuracy", given, "shares from 0 to 1"));
         } else if self.queue == 0 {
             return Err(Error::option("queue", "0", "1 at least"));
         } else if !(0.0..=1.0).contains(&self.min_confidence) {
@@ -216,6 +224,7 @@ impl Setup {
             tiles: self.plans.tiles(),
             collage_work: self.plans.collage_work(),
             budget: self.budget,
+            accuracy: self.accuracy,
             group_wait: micros(self.group_wait),
             max_batch: self.plans.max_batch(),
             batch_wait: micros(self.batch_wait),

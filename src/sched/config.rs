@@ -1,5 +1,6 @@
 //! What the scheduler is told once.
 
+use super::accuracy::AccuracyBudget;
 use super::event::Micros;
 use super::health::HealthConfig;
 use super::place::{Placement, Role, WorkerConfig};
@@ -19,6 +20,9 @@ pub struct Config {
     pub collage_work: f64,
     /// Most extra work that lateness may ask for (hedges, re-sent requests, lazy collages), in base runs a request.
     pub budget: f64,
+    /// Accuracy that may be given up: it sets the release times in the place of those that requests are submitted
+    /// with, once base runs have shown how long they take.
+    pub accuracy: Option<AccuracyBudget>,
     /// A group closes this long after its first member, full or not.
     pub group_wait: Micros,
     /// Most images of a base run.
@@ -58,6 +62,7 @@ impl Default for Config {
             tiles: 9,
             collage_work: 1.0,
             budget: 0.25,
+            accuracy: None,
             group_wait: 5_000,
             max_batch: 8,
             batch_wait: 0,

@@ -75,6 +75,16 @@ impl Scheduler {
         }
     }
 
+    /// From when on a collage may answer a new request: as its caller says, or as the accuracy budget does.
+    pub(super) fn release_for(&mut self, release_at: Micros) -> Micros {
+        let after = self
+            .purse
+            .as_ref()
+            .map(|p| After::Percentile(p.percentile()));
+        let point = after.and_then(|after| self.times.point(after, 1));
+        point.map_or(release_at, |us| self.now.saturating_add(us))
+    }
+
     /// When a new request will count as late if its base run has not begun by then: under a lazy policy, once a
     /// collage may answer it and it has waited for as long as a run may take.
     pub(super) fn late_unless_begun(&mut self, release_at: Micros) -> Option<Micros> {
@@ -111,7 +121,8 @@ impl Scheduler {
         self.fail_if_hopeless(id);
     }
 
-    fn want_copies(&mut self, id: RequestId, copies: u8) {
+    /// It waits for further runs beside its own, unless it has some.
+    pub(super) fn want_copies(&mut self, id: RequestId, copies: u8) {
         let Some(request) = self.requests.get_mut(&id) else {
             return;
         };

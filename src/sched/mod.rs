@@ -22,9 +22,11 @@
 //! | `place`, `latency` | where |
 //! | `policy`, `group` | what runs beside it |
 //! | `late`, `histogram`, `budget` | when a run is late, and what may be done about it |
+//! | `accuracy` | how early a collage may answer where its loss is limited |
 //! | `health` | who straggles, and what such a worker is still given |
 //! | `settle`, `timers` | who answers, and when it is too late |
 
+mod accuracy;
 mod batch;
 mod budget;
 mod config;
@@ -45,6 +47,7 @@ mod timers;
 
 use std::collections::VecDeque;
 
+pub use accuracy::AccuracyBudget;
 pub use config::Config;
 pub use event::{
     Action, Answer, Error, Event, Independence, JobId, Kind, Micros, RequestId, Source, WorkerId,
@@ -55,6 +58,7 @@ pub use place::{Placement, Role, WorkerConfig, WorkerState};
 pub use policy::{After, AfterError, MAX_RUNS, Policy, PolicyError};
 pub use stats::Stats;
 
+use accuracy::Purse;
 use budget::Budget;
 use group::Groups;
 use late::Times;
@@ -79,6 +83,7 @@ pub struct Scheduler {
     fleet: Fleet,
     times: Times,
     budget: Budget,
+    purse: Option<Purse>,
     /// Launched and not ended.
     jobs: IdMap<JobId, Job>,
     /// Ended collages and how many of their answers are held.
@@ -96,6 +101,7 @@ impl Scheduler {
             fleet: Fleet::new(&config),
             times: Times::default(),
             budget: Budget::new(config.budget),
+            purse: config.accuracy.map(Purse::new),
             config,
             now: 0,
             draining: false,
@@ -221,6 +227,7 @@ impl Scheduler {
             );
         }
         let is_lazy = policy.lazy().is_some();
+        let release_at = self.release_for(release_at);
         let late_at = self.late_unless_begun(release_at).filter(|_| backed);
         let request = Request {
             queued_at: self.now,
@@ -242,6 +249,9 @@ impl Scheduler {
         }
         self.requests.insert(id, request);
         self.budget.earn();
+        if let Some(purse) = &mut self.purse {
+            purse.earn();
+        }
         if backed && !(is_lazy && based) {
             self.join_group(id);
         }

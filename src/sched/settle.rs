@@ -10,7 +10,7 @@ use super::event::{
 };
 use super::request::{Backup, Base, Cause, Job, Request};
 use super::timers::{Due, Timer};
-use super::{Scheduler, batch, late};
+use super::{Scheduler, accuracy, batch, late};
 
 impl Scheduler {
     /// Settles what fell due strictly before `now`, or by `now`.
@@ -37,6 +37,17 @@ impl Scheduler {
         let Backup::Held { job, index, worker } = request.backup else {
             return;
         };
+        if self.purse.as_mut().is_some_and(|purse| !purse.take()) {
+            let at = self.now.saturating_add(accuracy::patience(
+                request.release_at.saturating_sub(request.queued_at),
+            ));
+            let due = Due::Release;
+            self.timers.push(Timer { at, due, id });
+            if self.config.policy.resends() {
+                self.want_copies(id, 1);
+            }
+            return;
+        }
         // A driver that woke up late must not turn a missed deadline into an answer.
         if self.now <= request.deadline_at {
             let independence = self.independence(request, worker);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use collage::config::duration;
-use collage::sched::{Config, HealthConfig, Placement, Policy, Role, WorkerConfig};
+use collage::sched::{AccuracyBudget, Config, HealthConfig, Placement, Policy, Role, WorkerConfig};
 use collage::sim::{Arrivals, Setup, Straggler, Trace};
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +61,12 @@ pub struct Settings {
     /// Most hedges, re-sent requests and lazy collages, as a share of the base runs' work [default: 0.25]
     #[arg(long, value_name = "SHARE")]
     budget: Option<f64>,
+    /// Accuracy that may be lost, such as 0.001: release times follow from it and from --accuracy-drop
+    #[arg(long, value_name = "SHARE", requires = "accuracy_drop")]
+    accuracy_budget: Option<f64>,
+    /// How much less accurate a collage's answer is than the base's, such as 0.05
+    #[arg(long, value_name = "SHARE")]
+    accuracy_drop: Option<f64>,
     /// Tell stragglers by their times and keep them from requests [default: true]
     #[arg(long, value_name = "BOOL")]
     health: Option<bool>,
@@ -116,6 +122,8 @@ impl Settings {
             stragglers: self.stragglers.or(next.stragglers),
             tile_work: self.tile_work.or(next.tile_work),
             budget: self.budget.or(next.budget),
+            accuracy_budget: self.accuracy_budget.or(next.accuracy_budget),
+            accuracy_drop: self.accuracy_drop.or(next.accuracy_drop),
             health: self.health.or(next.health),
             random: self.random.or(next.random),
             no_queueing: self.no_queueing.or(next.no_queueing),
@@ -241,6 +249,7 @@ impl Settings {
             } else {
                 positive("--budget", budget)?
             },
+            accuracy: self.accuracy()?,
             group_wait: time("--group-wait", &self.group_wait, "5ms")?,
             max_batch: 1,
             queue: usize::MAX,
@@ -256,6 +265,18 @@ impl Settings {
             },
             ..Config::default()
         })
+    }
+
+    fn accuracy(&self) -> Result<Option<AccuracyBudget>, Failure> {
+        let (Some(budget), Some(drop)) = (self.accuracy_budget, self.accuracy_drop) else {
+            return Ok(None);
+        };
+        for (flag, share) in [("--accuracy-budget", budget), ("--accuracy-drop", drop)] {
+            if !(0.0..=1.0).contains(&share) {
+                return Err(Failure::usage(format!("{flag} {share}; expected 0 to 1")));
+            }
+        }
+        Ok(Some(AccuracyBudget { budget, drop }))
     }
 
     fn arrivals(&self, trace: &Option<Trace>) -> Result<Arrivals, Failure> {
