@@ -27,7 +27,7 @@ pub use error::ConfigError;
 pub use syntax::{DurationSyntax, duration};
 
 use crate::backend::{self, BackendError, BackendKind, Device, DeviceSpec};
-use crate::engine::{Options, Policy, Straggler};
+use crate::engine::{AccuracyBudget, Options, Policy, Straggler};
 use crate::model::plan::Grid;
 use crate::model::{Model, ModelError};
 
@@ -66,10 +66,20 @@ pub struct Layer {
     /// Workers for collages, with the indices after them; with 0 the base workers run the collages too [default: 1]
     #[arg(long, env = "COLLAGE_COLLAGE_WORKERS", value_name = "N")]
     pub collage_workers: Option<usize>,
-    /// Redundancy: none or collage [default: collage]
+    /// Redundancy: none, replicate:R, hedge:WHEN, collage[:RxC][:lazy[:WHEN]] or small[:lazy[:WHEN]], where WHEN is p95
+    /// or a time; docs/policies.md says which when [default: collage]
     #[serde(deserialize_with = "syntax::text")]
     #[arg(long, env = "COLLAGE_POLICY", value_name = "POLICY")]
     pub policy: Option<Policy>,
+    /// Most hedges, re-sent requests and lazy collages, as a share of the work of the requests' own runs [default: 0.25]
+    #[arg(long, env = "COLLAGE_BUDGET", value_name = "SHARE")]
+    pub budget: Option<f64>,
+    /// Accuracy that may be lost, such as 0.001: release times follow from it and from accuracy_drop
+    #[arg(long, env = "COLLAGE_ACCURACY_BUDGET", value_name = "SHARE")]
+    pub accuracy_budget: Option<f64>,
+    /// How much less accurate a collage's answer is than the base's, as `eval` measures it, such as 0.02
+    #[arg(long, env = "COLLAGE_ACCURACY_DROP", value_name = "SHARE")]
+    pub accuracy_drop: Option<f64>,
     /// Most accepted and unanswered requests; beyond, submissions are refused as overloaded [default: 1024]
     #[arg(long, env = "COLLAGE_QUEUE", value_name = "N")]
     pub queue: Option<usize>,
@@ -179,6 +189,9 @@ impl Layer {
             workers: self.workers.or(next.workers),
             collage_workers: self.collage_workers.or(next.collage_workers),
             policy: self.policy.or(next.policy),
+            budget: self.budget.or(next.budget),
+            accuracy_budget: self.accuracy_budget.or(next.accuracy_budget),
+            accuracy_drop: self.accuracy_drop.or(next.accuracy_drop),
             queue: self.queue.or(next.queue),
             max_batch: self.max_batch.or(next.max_batch),
             batch_wait: self.batch_wait.or(next.batch_wait),
@@ -215,6 +228,12 @@ impl Settings {
                     because: setting,
                 });
             }
+        }
+        if layer.accuracy_budget.is_some() && layer.accuracy_drop.is_none() {
+            return Err(ConfigError::Missing {
+                setting: "accuracy_drop",
+                because: "accuracy_budget",
+            });
         }
         Ok(Settings { layer })
     }
@@ -264,11 +283,16 @@ impl Settings {
             min_confidence: layer.min_confidence.or(default.min_confidence),
             top_k: layer.top.unwrap_or(default.top_k),
             policy: layer.policy.unwrap_or(default.policy),
+            budget: layer.budget.unwrap_or(default.budget),
+            accuracy: layer
+                .accuracy_budget
+                .zip(layer.accuracy_drop)
+                .map(|(budget, drop)| AccuracyBudget { budget, drop }),
             stragglers: layer.stragglers.clone().unwrap_or_default(),
             seed: layer.seed.unwrap_or(default.seed),
             ..default
         };
-        if options.policy != Policy::None && options.release >= options.deadline {
+        if options.policy.uses_collage() && options.release >= options.deadline {
             let (release, deadline) = (options.release, options.deadline);
             return Err(ConfigError::Release { release, deadline });
         }

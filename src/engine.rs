@@ -23,7 +23,10 @@ pub use crate::host::{
     Answer, Effect, Error, Plans, RequestOptions, Restart, Setup, Stats, Straggler, StragglerError,
     Ticket, Tile, WorkerStats,
 };
-pub use crate::sched::{Independence, Policy, RequestId, Role, Source, WorkerState};
+pub use crate::sched::{
+    AccuracyBudget, After, Health, Independence, Policy, PolicyError, RequestId, Role, Source,
+    WorkerState,
+};
 
 use crate::backend::Device;
 use crate::host::Host;
@@ -31,6 +34,7 @@ use crate::image::Image;
 use crate::model::Model;
 use crate::model::compile::{PlanOptions, PlanOutput};
 use crate::model::plan::{Grid, Plan};
+use crate::sched;
 
 /// Largest `max_batch`: a guard against a mistyped number, far above what any device gains from.
 const MAX_BATCH: usize = 4096;
@@ -44,7 +48,7 @@ pub struct Options {
     pub base: Model,
     /// Classifies the tiles of a canvas.
     pub collage: Option<Model>,
-    /// Tiles of the canvas.
+    /// Tiles of the canvas, where the policy does not say them.
     pub grid: Grid,
     /// Where plans run; workers are dealt over them in turn. Two handles of one device count as one device.
     pub devices: Vec<Arc<dyn Device>>,
@@ -52,6 +56,9 @@ pub struct Options {
     pub base_workers: usize,
     /// Workers for collages: the indices after them. With 0, the base workers run the collages too.
     pub collage_workers: usize,
+    /// Accuracy that may be given up. It sets the release times in the place of [`release`](Options::release) once base
+    /// runs have shown how long they take, and no more answers come from collages than it pays for.
+    pub accuracy: Option<AccuracyBudget>,
     /// Most accepted and unanswered requests; beyond, [`Error::Overloaded`] at once.
     pub queue: usize,
     /// Most images of a base run.
@@ -69,8 +76,10 @@ pub struct Options {
     pub min_confidence: Option<f32>,
     /// Classes of an answer, best first; at most as many as the model has are given.
     pub top_k: usize,
-    /// Which backups requests get.
+    /// Which backups requests get. Those of a collage need [`collage`](Options::collage); without it there are none.
     pub policy: Policy,
+    /// Most extra work that lateness may ask for (hedges, re-sent requests, lazy collages), in base runs a request.
+    pub budget: f64,
     /// Injected stragglers.
     pub stragglers: Vec<Straggler>,
     /// Of the injected stragglers.
@@ -89,6 +98,7 @@ impl Options {
             devices,
             base_workers: 1,
             collage_workers: 1,
+            accuracy: None,
             queue: 1024,
             max_batch: 8,
             batch_wait: Duration::ZERO,
@@ -97,7 +107,8 @@ impl Options {
             deadline: Duration::from_secs(1),
             min_confidence: None,
             top_k: 5,
-            policy: Policy::Collage,
+            policy: Policy::COLLAGE,
+            budget: sched::Config::default().budget,
             stragglers: Vec::new(),
             seed: 0,
             restart: Restart::default(),
@@ -110,11 +121,14 @@ impl Options {
         within("base_workers", self.base_workers, 1, MAX_WORKERS)?;
         within("collage_workers", self.collage_workers, 0, MAX_WORKERS)?;
         within("top_k", self.top_k, 1, usize::MAX)?;
-        // Without a collage model there is nothing to back requests up with, whatever the policy.
-        let (policy, collage) = match (self.policy, &self.collage) {
-            (Policy::None, _) | (_, None) => (Policy::None, None),
-            (policy, Some(collage)) => (policy, Some(collage)),
+        // Without a collage model there is nothing that a collage policy could back requests up with.
+        let collage = self.collage.as_ref().filter(|_| self.policy.uses_collage());
+        let policy = match collage {
+            None if self.policy.uses_collage() => Policy::None,
+            _ => self.policy,
         };
+        let own_grid = policy.grid().map(|(rows, cols)| Grid { rows, cols });
+        let grid = own_grid.unwrap_or(self.grid);
         if let Some(collage) = collage.filter(|c| c.classes() != self.base.classes()) {
             let given = format!(
                 "{} has other classes than {}",
@@ -131,14 +145,14 @@ impl Options {
         Ok(Setup {
             plans: Plans {
                 base: base_plans(&self.base, self.max_batch, self.top_k)?,
-                collage: collage
-                    .map(|c| plan(c, 1, self.grid, self.top_k))
-                    .transpose()?,
+                collage: collage.map(|c| plan(c, 1, grid, self.top_k)).transpose()?,
             },
             devices: self.devices,
             base_workers: self.base_workers,
             collage_workers: self.collage_workers,
             policy,
+            budget: self.budget,
+            accuracy: self.accuracy,
             queue: self.queue,
             batch_wait: self.batch_wait,
             group_wait: self.group_wait,

@@ -32,6 +32,7 @@
 //! | [`backend`] | where a plan runs: `cpu` (the specification, and a fast path), `webgpu`, `cuda` | `model::plan`, `tensor`, `image` |
 //! | [`sched`] | which worker does what and which answer wins; no clock, thread or I/O | `std` |
 //! | [`host`] | threads, payloads, clocks: drives `sched` | `sched`, `backend`, `model`, `image` |
+//! | [`sim`] | drives `sched` in virtual time: traces, stragglers, arrivals | `sched` |
 //! | [`engine`] | what users call | `host`, `model`, `backend` |
 //! | [`config`] | flags, environment and one TOML file to engine options | `engine`, `host` and below |
 //! | `cli` (the binary) | one file a subcommand: parse, call, print | anything public |
@@ -58,6 +59,7 @@ pub mod host;
 pub mod image;
 pub mod model;
 pub mod sched;
+pub mod sim;
 pub mod tensor;
 
 /// The README's example must keep compiling and running.

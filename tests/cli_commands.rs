@@ -8,7 +8,7 @@ use serde_json::Value;
 mod cli_support;
 use cli_support::{collage, digits, json, run, shipped, text};
 
-const COMMANDS: [&str; 8] = [
+const COMMANDS: [&str; 9] = [
     "demo",
     "classify",
     "eval",
@@ -16,6 +16,7 @@ const COMMANDS: [&str; 8] = [
     "inspect",
     "bench",
     "compile",
+    "simulate",
     "completions",
 ];
 

@@ -105,7 +105,7 @@ fn without_any_worker_left_every_request_gets_an_error_that_says_why() {
         Err(device_lost())
     };
     let mut setup = pair(Fake::with_load(on_load, on_run));
-    setup.policy = Policy::Collage;
+    setup.policy = Policy::COLLAGE;
     let engine = Engine::start(setup).expect("starts");
     let tickets = submit(&engine, (0..30).map(sure));
     until(&engine, |stats| stats.pending == 30);

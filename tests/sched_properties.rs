@@ -3,7 +3,10 @@
 
 mod sched_model;
 
-use collage::sched::{Config, Micros, Policy, RequestId, Role, WorkerConfig};
+use collage::sched::{
+    AccuracyBudget, After, Config, HealthConfig, MAX_RUNS, Micros, Placement, Policy, RequestId,
+    Role, WorkerConfig,
+};
 use proptest::prelude::*;
 use sched_model::{Fate, Happening, Model, Script};
 
@@ -11,33 +14,91 @@ fn role() -> impl Strategy<Value = Role> {
     prop_oneof![Just(Role::Base), Just(Role::Collage), Just(Role::Both)]
 }
 
+fn policy() -> impl Strategy<Value = Policy> {
+    let after = || prop_oneof![(1..3_000u64).prop_map(After::Micros), Just(After::P95)];
+    let lazy = || prop_oneof![Just(None), after().prop_map(Some)];
+    let collage = (lazy(), any::<bool>());
+    prop_oneof![
+        1 => Just(Policy::None),
+        2 => (2..=MAX_RUNS).prop_map(|runs| Policy::Replicate { runs }),
+        3 => after().prop_map(|after| Policy::Hedge { after }),
+        6 => collage.prop_map(|(lazy, resend)| Policy::Collage { grid: None, lazy, resend }),
+    ]
+}
+
+type Extras = (
+    f64,
+    f64,
+    usize,
+    Option<HealthConfig>,
+    Placement,
+    Option<AccuracyBudget>,
+);
+
+/// Budget, work of a collage, overload, health, placement and accuracy.
+fn extras() -> impl Strategy<Value = Extras> {
+    let accuracy = prop_oneof![
+        2 => Just(None),
+        1 => (0.0..0.05f64, 0.01..0.1f64).prop_map(|(budget, drop)| Some(AccuracyBudget { budget, drop })),
+    ];
+    let eager_health = HealthConfig {
+        probe_first: 500,
+        ..HealthConfig::default()
+    };
+    let health = prop_oneof![
+        Just(None),
+        Just(Some(HealthConfig::default())),
+        Just(Some(eager_health))
+    ];
+    let placement = prop_oneof![
+        4 => Just(Placement::Fastest),
+        1 => any::<u64>().prop_map(|seed| Placement::Random { seed }),
+    ];
+    (
+        0.0..1.5f64,
+        0.1..3.0f64,
+        0..4usize,
+        health,
+        placement,
+        accuracy,
+    )
+}
+
 fn config() -> impl Strategy<Value = Config> {
     let workers = prop::collection::vec((role(), 0..3usize), 1..6);
-    let policy = prop_oneof![4 => Just(Policy::Collage), 1 => Just(Policy::None)];
     (
         workers,
-        policy,
+        policy(),
         1..10usize,
         0..4_000u64,
         1..6usize,
         0..2_000u64,
         1..40usize,
         1..3usize,
+        extras(),
     )
         .prop_map(
-            |(workers, policy, tiles, group_wait, max_batch, batch_wait, queue, depth)| Config {
-                workers: workers
-                    .into_iter()
-                    .map(|(role, device)| WorkerConfig { role, device })
-                    .collect(),
-                policy,
-                tiles,
-                group_wait,
-                max_batch,
-                batch_wait,
-                queue,
-                depth,
-                ..Config::default()
+            |(workers, policy, tiles, group_wait, max_batch, batch_wait, queue, depth, extras)| {
+                Config {
+                    workers: workers
+                        .into_iter()
+                        .map(|(role, device)| WorkerConfig { role, device })
+                        .collect(),
+                    policy,
+                    tiles,
+                    group_wait,
+                    max_batch,
+                    batch_wait,
+                    queue,
+                    depth,
+                    budget: extras.0,
+                    collage_work: extras.1,
+                    stand_down: extras.2,
+                    health: extras.3,
+                    placement: extras.4,
+                    accuracy: extras.5,
+                    ..Config::default()
+                }
             },
         )
 }

@@ -21,6 +21,7 @@ mod inspect;
 mod pass;
 mod report;
 mod shuffle;
+mod simulate;
 mod text;
 
 use console::Console;
@@ -64,6 +65,7 @@ enum Command {
     Bench(bench::Bench),
     #[cfg(feature = "cuda")]
     Compile(compile::Compile),
+    Simulate(Box<simulate::Simulate>),
     Completions(Completions),
 }
 
@@ -111,6 +113,7 @@ impl Command {
             Self::Bench(_) => "bench",
             #[cfg(feature = "cuda")]
             Self::Compile(_) => "compile",
+            Self::Simulate(_) => "simulate",
             Self::Completions(_) => "completions",
         }
     }
@@ -125,6 +128,7 @@ impl Command {
             Self::Bench(arguments) => arguments.run(console),
             #[cfg(feature = "cuda")]
             Self::Compile(arguments) => arguments.run(console),
+            Self::Simulate(arguments) => arguments.run(console),
             Self::Completions(arguments) => arguments.run(console),
         }
     }

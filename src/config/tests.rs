@@ -26,7 +26,10 @@ const FULL: &str = r#"
     device = "cpu:2"
     workers = 4
     collage_workers = 2
-    policy = "none"
+    policy = "collage:2x2:lazy:p90"
+    budget = 0.125
+    accuracy_budget = 0.001
+    accuracy_drop = 0.02
     queue = 10
     max_batch = 16
     batch_wait = "250us"
@@ -42,7 +45,7 @@ const FULL: &str = r#"
 #[test]
 fn the_file_and_the_flags_say_the_same_things() {
     let args = "--model base.safetensors --arch resnet20 --collage collage.safetensors --grid 2x3 --device cpu:2 \
-                --workers 4 --collage-workers 2 --policy none --queue 10 --max-batch 16 --batch-wait 250us \
+                --workers 4 --collage-workers 2 --policy collage:2x2:lazy:p90 --budget 0.125 --accuracy-budget 0.001 --accuracy-drop 0.02 --queue 10 --max-batch 16 --batch-wait 250us \
                 --group-wait 1.5ms --release 20ms --deadline 2s --min-confidence 0.75 --top 3 \
                 --stragglers slow:0:8:0.1 --stragglers pause:1:50 --seed 7";
     let args: Vec<&str> = args.split_whitespace().collect();
@@ -98,7 +101,7 @@ fn a_wrong_value_is_named_with_its_file_and_key() {
         ("release = 20", "release", "expected a string"),
         ("queue = -1", "queue", "-1"),
         ("grid = \"3\"", "grid", "ROWSxCOLS"),
-        ("policy = \"hedge\"", "policy", "none or collage"),
+        ("policy = \"hedge\"", "policy", "p50 to p99.9 or a time"),
         ("device = \"tpu\"", "device", "cpu[:THREADS]"),
         (
             "stragglers = [\"slow:0\"]",
@@ -135,6 +138,15 @@ fn a_collage_without_its_base_is_refused() {
     assert_eq!(
         error.to_string(),
         "`collage` is given without the `model` that it belongs to"
+    );
+}
+
+#[test]
+fn an_accuracy_budget_without_what_a_collage_loses_is_refused() {
+    let error = Settings::resolve(flags(&["--accuracy-budget", "0.001"])).expect_err("no drop");
+    assert_eq!(
+        error.to_string(),
+        "`accuracy_budget` is given without the `accuracy_drop` that it belongs to"
     );
 }
 

@@ -460,6 +460,7 @@ impl Driver {
                 .scheduler
                 .worker_state(WorkerId(i))
                 .unwrap_or(sched::WorkerState::Retired),
+            health: self.scheduler.health(WorkerId(i)),
             runs: link.tally.runs,
             images: link.tally.images,
             busy: link.tally.busy,

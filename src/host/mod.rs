@@ -36,7 +36,7 @@ pub use worker::Restart;
 use crate::backend::Device;
 use crate::image::Image;
 use crate::model::plan::Plan;
-use crate::sched::{self, Policy, RequestId, Role, WorkerConfig};
+use crate::sched::{self, AccuracyBudget, Policy, RequestId, Role, WorkerConfig};
 use clock::micros;
 use drive::{Command, Driver, Link, Permits, Submission, Tally};
 use straggler::Injector;
@@ -61,6 +61,18 @@ impl Plans {
             .unwrap_or(0)
     }
 
+    /// Multiply-accumulates of one collage run over those of a base run of one image; 1 where they are not known.
+    pub fn collage_work(&self) -> f64 {
+        let macs = |plan: &Plan| plan.steps.iter().map(|step| plan.macs(step)).sum::<u64>() as f64;
+        let base = self
+            .base
+            .first()
+            .map(|p| macs(p) / p.capacity().max(1) as f64);
+        let collage = self.collage.as_ref().map(|p| macs(p));
+        let ratio = collage.zip(base).map(|(collage, base)| collage / base);
+        ratio.filter(|r| r.is_finite() && *r > 0.0).unwrap_or(1.0)
+    }
+
     /// Tiles of a canvas; 0 without a collage.
     pub fn tiles(&self) -> usize {
         self.collage.as_ref().map_or(0, |plan| plan.capacity())
@@ -78,8 +90,12 @@ pub struct Setup {
     pub base_workers: usize,
     /// Workers for collages: the indices after them. With 0, the base workers run the collages too.
     pub collage_workers: usize,
-    /// Which backups requests get.
+    /// Which backups requests get. A collage policy's own grid is not read here: the plan has its tiles.
     pub policy: Policy,
+    /// Most extra work that lateness may ask for (hedges, re-sent requests, lazy collages), in base runs a request.
+    pub budget: f64,
+    /// Accuracy that may be given up; it sets the release times once base runs have shown how long they take.
+    pub accuracy: Option<AccuracyBudget>,
     /// Most accepted and unanswered requests.
     pub queue: usize,
     /// How long a request waits for others to share its base run.
@@ -111,10 +127,12 @@ impl Setup {
             base_workers: 1,
             collage_workers: usize::from(backed),
             policy: if backed {
-                Policy::Collage
+                Policy::COLLAGE
             } else {
                 Policy::None
             },
+            budget: sched::Config::default().budget,
+            accuracy: None,
             queue: 1024,
             batch_wait: Duration::ZERO,
             group_wait: Duration::from_millis(5),
@@ -129,7 +147,8 @@ impl Setup {
 
     /// The workers, in order of their indices.
     fn workers(&self) -> Result<Vec<WorkerConfig>, Error> {
-        let backed = self.policy != Policy::None;
+        let backed = self.policy.uses_collage();
+        let runs = self.policy.runs();
         let devices = self.devices.len();
         if devices == 0 {
             return Err(Error::option("devices", "none", "one at least"));
@@ -143,6 +162,18 @@ impl Setup {
                 self.policy.to_string(),
                 "none, as there is no collage model",
             ));
+        } else if self.base_workers < runs {
+            let expected = format!("{runs} at least for the policy {}", self.policy);
+            let given = self.base_workers.to_string();
+            return Err(Error::option("base_workers", given, expected));
+        } else if !(0.0..=f64::MAX).contains(&self.budget) {
+            let expected = "base runs a request, 0 or more";
+            return Err(Error::option("budget", self.budget.to_string(), expected));
+        } else if let Some(AccuracyBudget { budget, drop }) = self.accuracy
+            && !((0.0..=1.0).contains(&budget) && (0.0..=1.0).contains(&drop))
+        {
+            let given = format!("{budget} at a drop of {drop}");
+            return Err(Error::option("accuracy", given, "shares from 0 to 1"));
         } else if self.queue == 0 {
             return Err(Error::option("queue", "0", "1 at least"));
         } else if !(0.0..=1.0).contains(&self.min_confidence) {
@@ -191,6 +222,9 @@ impl Setup {
             workers,
             policy: self.policy,
             tiles: self.plans.tiles(),
+            collage_work: self.plans.collage_work(),
+            budget: self.budget,
+            accuracy: self.accuracy,
             group_wait: micros(self.group_wait),
             max_batch: self.plans.max_batch(),
             batch_wait: micros(self.batch_wait),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use crate::sched::{self, Role, WorkerState};
+use crate::sched::{self, Health, Role, WorkerState};
 
 /// A snapshot.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +28,8 @@ pub struct WorkerStats {
     pub device_name: String,
     /// Whether it works.
     pub state: WorkerState,
+    /// What it is trusted with, by how fast it was.
+    pub health: Health,
     /// Runs that succeeded.
     pub runs: u64,
     /// Images in them.

@@ -32,7 +32,7 @@ pub struct RequestOptions {
 pub struct Answer {
     /// Of which request.
     pub id: RequestId,
-    /// Whether its own base run answered, or a collage.
+    /// Whether its own base run answered, a collage, or another run of the base.
     pub source: Source,
     /// Probability of the best class, 0..=1.
     pub confidence: f32,
@@ -40,7 +40,7 @@ pub struct Answer {
     pub top: Vec<Scored>,
     /// From submission to this answer.
     pub latency: Duration,
-    /// What the request's base run and its collage run did not share.
+    /// What the request's base run and its backup did not share.
     pub independence: Independence,
     /// Index of the worker that ran it.
     pub worker: usize,

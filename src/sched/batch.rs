@@ -1,11 +1,13 @@
 //! Dynamic batching: base runs are cut from the queue when it holds a full batch or its oldest has waited enough.
 
+use super::Scheduler;
 use super::event::{Kind, Micros, RequestId, WorkerId};
-use super::{Backup, Base, Job, Request, Scheduler};
+use super::place::Rank;
+use super::request::{Base, Cause, Job, Request};
 
 /// Most requests that one decision passes over because they may not run where there is room: a decision's cost must not
 /// grow with what waits.
-const LOOK_AHEAD: usize = 64;
+pub(super) const LOOK_AHEAD: usize = 64;
 
 impl Scheduler {
     /// The oldest request that waits for its base run: whether it must run alone, and since when it waits.
@@ -32,7 +34,7 @@ impl Scheduler {
 
     /// Launches one batch on the best free worker that may run one; false if there is none.
     pub(super) fn launch_base(&mut self) -> bool {
-        let mut after = None;
+        let mut after = self.kept_for_collage();
         while let Some(rank) = self.fleet.next_free(Kind::Base, after) {
             let ids = self.cut(rank.worker);
             if !ids.is_empty() {
@@ -42,6 +44,19 @@ impl Scheduler {
             after = Some(rank);
         }
         false
+    }
+
+    /// The best free worker, if a group waits that it will run the collage of, and others are free for base runs. A
+    /// collage stands in for whoever is late, so it must not be late itself.
+    fn kept_for_collage(&self) -> Option<Rank> {
+        let is_eager = self.config.policy.lazy().is_none();
+        if !is_eager || !self.groups.are_waiting() || self.is_overloaded() {
+            return None;
+        }
+        let best = self.fleet.next_free(Kind::Base, None)?;
+        let has_others = self.fleet.next_free(Kind::Base, Some(best)).is_some();
+        let runs_it = self.fleet.next_free(Kind::Collage, None) == Some(best);
+        Some(best).filter(|_| has_others && runs_it)
     }
 
     /// Takes the oldest requests that this worker may run: none goes where its collage is, nor where it just failed,
@@ -57,7 +72,9 @@ impl Scheduler {
             let Some(request) = self.requests.get(&id) else {
                 continue;
             };
-            if avoid && request.backup.worker().or(request.failed_on) == Some(worker) {
+            let elsewhere = request.backup.worker().or(request.failed_on) == Some(worker)
+                || request.copies.on(worker);
+            if avoid && elsewhere {
                 passed.push(id);
             } else if request.alone && !ids.is_empty() {
                 passed.push(id);
@@ -85,10 +102,12 @@ impl Scheduler {
         }
         self.stats.base_runs += 1;
         self.stats.base_images += ids.len() as u64;
+        let (first, images) = (ids.first().copied(), ids.len());
+        let watched = ids.clone();
         self.launch_job(
             job,
             Job {
-                kind: Kind::Base,
+                cause: Cause::Own,
                 worker,
                 ids,
                 launched_at: self.now,
@@ -96,20 +115,16 @@ impl Scheduler {
                 cancelled: 0,
             },
         );
+        for id in watched {
+            self.watch(id, images);
+        }
+        if let Some(id) = first {
+            self.launch_probe(id);
+        }
     }
 }
 
 /// Whether a queue's entry still stands for a base run to be made.
 pub(super) fn is_queued(request: Option<&Request>) -> bool {
     request.is_some_and(|r| r.base == Base::Queued)
-}
-
-impl Backup {
-    /// Where the collage is that may still answer.
-    pub(super) fn worker(&self) -> Option<WorkerId> {
-        match *self {
-            Backup::Running { worker, .. } | Backup::Held { worker, .. } => Some(worker),
-            Backup::None | Backup::Grouped(_) => None,
-        }
-    }
 }

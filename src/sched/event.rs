@@ -53,6 +53,8 @@ pub enum Source {
     Base,
     /// Its tile of a collage.
     Collage,
+    /// A further run of the base model on another worker: a replica, a hedge, a re-sent request or a probe.
+    Copy,
 }
 
 impl fmt::Display for Source {
@@ -60,15 +62,16 @@ impl fmt::Display for Source {
         f.write_str(match self {
             Source::Base => "base",
             Source::Collage => "collage",
+            Source::Copy => "copy",
         })
     }
 }
 
-/// What a request's base run and its collage run did *not* share, so: which failure leaves one of them alive.
-/// A run that was never started shares nothing.
+/// What a request's base run and its backup, a collage or a copy, did *not* share, so: which failure leaves one of
+/// them alive. A run that was never started shares nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Independence {
-    /// They shared their worker, or there was no collage run.
+    /// They shared their worker, or there was no backup.
     None,
     /// Same device, another worker.
     Worker,
@@ -177,7 +180,7 @@ pub enum Action {
 /// Where a request's answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// Base or collage.
+    /// Who gave it.
     pub source: Source,
     /// Whose results hold it.
     pub job: JobId,
@@ -185,7 +188,7 @@ pub struct Answer {
     pub index: usize,
     /// Which ran that job.
     pub worker: WorkerId,
-    /// Of base and collage run.
+    /// Of base run and backup.
     pub independence: Independence,
 }
 

@@ -1,14 +1,18 @@
 //! Groups: the requests that share a collage, from the first that joins to the collage's launch.
 
-use super::event::{Action, Independence, Kind, Micros, RequestId, WorkerId};
+use super::Scheduler;
+use super::event::{Independence, Kind, Micros, RequestId, WorkerId};
 use super::map::IdMap;
 use super::place::Rank;
 use super::queue::Fifo;
-use super::{Backup, Base, Job, Scheduler};
+use super::request::{Backup, Base, Cause, Job};
 
 /// Most closed groups that one decision looks at when the first cannot go where there is room: a decision's cost must
 /// not grow with what waits.
 const LOOK_AHEAD: usize = 8;
+
+/// Most workers that one decision looks at, beyond one a member.
+const LOOK_AT: usize = 16;
 
 /// A group, in order of opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,6 +74,17 @@ impl Groups {
         self.groups
             .get(&self.open?)
             .map(|g| g.since.saturating_add(wait))
+    }
+
+    /// Whether a group waits for members or for a worker.
+    pub(super) fn are_waiting(&self) -> bool {
+        self.open.is_some() || self.ready.live() > 0
+    }
+
+    /// Whether nobody in the open group waits any more.
+    fn is_open_in_vain(&self) -> bool {
+        let open = self.open.and_then(|id| self.groups.get(&id));
+        open.is_some_and(|group| group.waiting == 0)
     }
 
     /// Closes the open group; true if nobody in it waits any more, so that it is gone without a collage.
@@ -144,8 +159,45 @@ impl Groups {
 impl Scheduler {
     /// Since when the oldest closed group waits, if a worker could take a collage now.
     pub(super) fn collage_due(&mut self) -> Option<Micros> {
-        self.fleet.next_free(Kind::Collage, None)?;
-        self.groups.ready_since()
+        self.free_for_collage(None)?;
+        let since = self.groups.ready_since()?;
+        let is_lazy = self.config.policy.lazy().is_some();
+        (!is_lazy || self.affords(self.config.collage_work)).then_some(since)
+    }
+
+    /// The best free worker for a collage, or the next best. In an overload those that base runs wait for are spared.
+    fn free_for_collage(&self, mut after: Option<Rank>) -> Option<Rank> {
+        let spares = self.is_overloaded();
+        for _ in 0..LOOK_AT {
+            let rank = self.fleet.next_free(Kind::Collage, after)?;
+            if !(spares && self.fleet.can(rank.worker, Kind::Base)) {
+                return Some(rank);
+            }
+            after = Some(rank);
+        }
+        None
+    }
+
+    /// A request that is late waits for the next collage.
+    pub(super) fn join_group(&mut self, id: RequestId) {
+        let group = self.groups.join(id, self.config.tiles.max(1), self.now);
+        if let Some(request) = self.requests.get_mut(&id) {
+            request.backup = Backup::Grouped(group);
+        }
+    }
+
+    /// Closes the open group if it has waited enough. Of late requests the group stays open as long as no worker is
+    /// free for it: others may become late meanwhile.
+    pub(super) fn close_group(&mut self) {
+        let closes = self.groups.closes_at(self.config.group_wait);
+        let due = closes.is_some_and(|at| at <= self.now || self.draining);
+        if due
+            && (self.config.policy.lazy().is_none()
+                || self.groups.is_open_in_vain()
+                || self.free_for_collage(None).is_some())
+        {
+            self.stats.collages_saved += u64::from(self.groups.close(self.now));
+        }
     }
 
     /// Launches the oldest closed group that a free worker may run; false if there is none.
@@ -193,12 +245,15 @@ impl Scheduler {
                 request.backup = Backup::Running { job, worker };
             }
         }
+        if self.config.policy.lazy().is_some() {
+            self.budget.spend(self.config.collage_work);
+        }
         self.stats.collage_runs += 1;
         self.stats.collage_tiles += ids.len() as u64;
         self.launch_job(
             job,
             Job {
-                kind: Kind::Collage,
+                cause: Cause::Group,
                 worker,
                 ids,
                 launched_at: self.now,
@@ -212,7 +267,10 @@ impl Scheduler {
     /// else any that runs none of their bases itself.
     fn place_collage(&self, members: &[RequestId]) -> Option<WorkerId> {
         let (mut after, mut fallback) = (None, None);
-        while let Some(rank) = self.fleet.next_free(Kind::Collage, after) {
+        for _ in 0..LOOK_AT + members.len() {
+            let Some(rank) = self.free_for_collage(after) else {
+                break;
+            };
             after = Some(rank);
             match self.distance(members, rank) {
                 Some(Independence::Device) => return Some(rank.worker),
@@ -233,6 +291,9 @@ impl Scheduler {
         let device = self.fleet.device(worker);
         let mut distance = Independence::Device;
         for request in members.iter().filter_map(|m| self.requests.get(m)) {
+            if request.copies.on(worker) {
+                return None;
+            }
             match request.base {
                 Base::Running { worker: base, .. } if base == worker => return None,
                 Base::Running { worker: base, .. } if self.fleet.device(base) == device => {
@@ -243,17 +304,5 @@ impl Scheduler {
             }
         }
         Some(distance)
-    }
-}
-
-/// The scheduler's word for a launch.
-impl Job {
-    pub(super) fn action(&self, job: super::JobId) -> Action {
-        Action::Launch {
-            worker: self.worker,
-            job,
-            kind: self.kind,
-            ids: self.ids.clone(),
-        }
     }
 }

@@ -3,7 +3,7 @@
 use super::event::{Kind, Micros};
 
 /// Sizes are told apart by powers of two; runs of 2^15 and more images count as one size.
-const SIZES: usize = 16;
+pub(super) const SIZES: usize = 16;
 /// A worker this little over normal counts as normal, so that noise does not order the healthy ones.
 const NOISE: f64 = 0.25;
 /// Slowness beyond this makes no difference to anyone.
@@ -12,7 +12,12 @@ const WORST: f64 = 1e6;
 /// The fleet's median service time by kind and size of run. A median, because one straggler must not move it.
 #[derive(Debug, Default)]
 pub(super) struct Normal {
-    median_us: [[f64; SIZES]; 2],
+    median_us: [[(f64, u32); SIZES]; 2],
+}
+
+/// Which size a run of so many images counts as.
+pub(super) fn size(images: usize) -> usize {
+    (images.max(1).ilog2() as usize).min(SIZES - 1)
 }
 
 impl Normal {
@@ -22,15 +27,17 @@ impl Normal {
             Kind::Base => 0,
             Kind::Collage => 1,
         };
-        let size = (images.max(1).ilog2() as usize).min(SIZES - 1);
-        let median = &mut self.median_us[row][size];
+        let (median, seen) = &mut self.median_us[row][size(images)];
         let service = service.max(1) as f64;
-        if *median == 0.0 {
+        if *seen == 0 {
             *median = service;
         }
+        *seen = seen.saturating_add(1);
         let ratio = service / *median;
-        // Steps of 5% against 5%: it settles where as many samples lie above as below.
-        *median *= if ratio > 1.0 { 1.05 } else { 1.0 / 1.05 };
+        // Steps of 3% against 3%: it settles where as many samples lie above as below. The first are larger, so that
+        // a straggler that came first is soon outvoted.
+        let step = 1.0 + (1.0 / f64::from(*seen)).max(0.03);
+        *median *= if ratio > 1.0 { step } else { 1.0 / step };
         ratio
     }
 }

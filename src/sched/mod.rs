@@ -12,153 +12,60 @@
 //! job's results at its `Forget`.
 //!
 //! What is kept true: each submitted request is settled exactly once, by its deadline if the driver ticks; no collage
-//! answer is given before its release time; a collage runs on another worker than its members' bases if there is one;
-//! nothing is kept for a request after it is settled.
+//! answer is given before its release time; a collage, and a copy, runs on another worker than its members' bases if
+//! there is one; extra work that lateness asks for stays within the budget; nothing is kept for a request after it is
+//! settled.
 //!
 //! | file | what it decides |
 //! |---|---|
 //! | `queue`, `batch` | what runs together, and when |
 //! | `place`, `latency` | where |
 //! | `policy`, `group` | what runs beside it |
+//! | `late`, `histogram`, `budget` | when a run is late, and what may be done about it |
+//! | `accuracy` | how early a collage may answer where its loss is limited |
+//! | `health` | who straggles, and what such a worker is still given |
 //! | `settle`, `timers` | who answers, and when it is too late |
 
+mod accuracy;
 mod batch;
+mod budget;
+mod config;
 mod event;
 mod group;
+mod health;
+mod histogram;
+mod late;
 mod latency;
 mod map;
 mod place;
 mod policy;
 mod queue;
+mod request;
 mod settle;
 mod stats;
 mod timers;
 
 use std::collections::VecDeque;
 
+pub use accuracy::AccuracyBudget;
+pub use config::Config;
 pub use event::{
     Action, Answer, Error, Event, Independence, JobId, Kind, Micros, RequestId, Source, WorkerId,
 };
+pub use health::{Health, HealthConfig, Scores};
 pub use map::IdMap;
-pub use place::{Role, WorkerConfig, WorkerState};
-pub use policy::{Policy, PolicyError};
+pub use place::{Placement, Role, WorkerConfig, WorkerState};
+pub use policy::{After, AfterError, MAX_RUNS, Policy, PolicyError};
 pub use stats::Stats;
 
-use group::{GroupId, Groups};
+use accuracy::Purse;
+use budget::Budget;
+use group::Groups;
+use late::Times;
 use place::Fleet;
 use queue::Fifo;
+use request::{Backup, Base, Copies, Job, Request};
 use timers::{Due, Timer, Timers};
-
-/// What the scheduler is told once.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Config {
-    /// All workers; ready from the start.
-    pub workers: Vec<WorkerConfig>,
-    /// Which backups requests get.
-    pub policy: Policy,
-    /// Tiles of a collage: a group closes when it has as many members.
-    pub tiles: usize,
-    /// A group closes this long after its first member, full or not.
-    pub group_wait: Micros,
-    /// Most images of a base run.
-    pub max_batch: usize,
-    /// A request waits this long for others to share its base run. With 0 batches form only while all are busy.
-    pub batch_wait: Micros,
-    /// Most accepted and unsettled requests.
-    pub queue: usize,
-    /// A collage answer below this abstains. 0..=1.
-    pub min_confidence: f32,
-    /// Jobs that a worker may hold: 1 never queues behind a straggler, 2 hides the way to the worker and back.
-    pub depth: usize,
-    /// Runs that a request's base, and that a group's collage, may use up by failing.
-    pub max_attempts: u32,
-    /// A worker is retired after this many failures and losses in a row. More than `max_attempts`, so that one
-    /// image that fails everywhere cannot retire a worker.
-    pub max_failures: u32,
-    /// How long a slow or failed worker stays out of favour.
-    pub forget: Micros,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            workers: vec![WorkerConfig {
-                role: Role::Both,
-                device: 0,
-            }],
-            policy: Policy::Collage,
-            tiles: 9,
-            group_wait: 5_000,
-            max_batch: 8,
-            batch_wait: 0,
-            queue: 1024,
-            min_confidence: 0.5,
-            depth: 1,
-            max_attempts: 3,
-            max_failures: 5,
-            forget: 1_000_000,
-        }
-    }
-}
-
-/// Where a request's base run is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Base {
-    Queued,
-    Running {
-        job: JobId,
-        worker: WorkerId,
-    },
-    /// It will not come: it failed too often, or nobody can run it.
-    Exhausted,
-}
-
-/// Where a request's collage answer is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Backup {
-    /// There is none: no policy asked for it, it abstained or it was given up.
-    None,
-    Grouped(GroupId),
-    Running {
-        job: JobId,
-        worker: WorkerId,
-    },
-    /// Acceptable, and waiting for the release time.
-    Held {
-        job: JobId,
-        index: usize,
-        worker: WorkerId,
-    },
-}
-
-#[derive(Debug)]
-struct Request {
-    queued_at: Micros,
-    release_at: Micros,
-    deadline_at: Micros,
-    base: Base,
-    /// Where its base was last launched.
-    base_worker: Option<WorkerId>,
-    backup: Backup,
-    /// Base runs that failed.
-    attempts: u32,
-    /// Where one failed last: a broken worker must not use up all attempts.
-    failed_on: Option<WorkerId>,
-    /// Shares its base run with nobody, after one failed.
-    alone: bool,
-}
-
-#[derive(Debug)]
-struct Job {
-    kind: Kind,
-    worker: WorkerId,
-    ids: Vec<RequestId>,
-    launched_at: Micros,
-    /// Of a collage: runs of its group that failed before.
-    attempts: u32,
-    /// Of its ids: cancelled while it ran.
-    cancelled: u64,
-}
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -170,8 +77,13 @@ pub struct Scheduler {
     requests: IdMap<RequestId, Request>,
     /// Requests that wait for their base run, oldest first.
     queue: Fifo<RequestId>,
+    /// Requests that wait for a further run beside their own, oldest first.
+    copies: Fifo<RequestId>,
     groups: Groups,
     fleet: Fleet,
+    times: Times,
+    budget: Budget,
+    purse: Option<Purse>,
     /// Launched and not ended.
     jobs: IdMap<JobId, Job>,
     /// Ended collages and how many of their answers are held.
@@ -186,12 +98,16 @@ impl Scheduler {
     /// A scheduler whose workers are all ready.
     pub fn new(config: Config) -> Self {
         Self {
-            fleet: Fleet::new(&config.workers, config.depth, config.forget),
+            fleet: Fleet::new(&config),
+            times: Times::default(),
+            budget: Budget::new(config.budget),
+            purse: config.accuracy.map(Purse::new),
             config,
             now: 0,
             draining: false,
             requests: IdMap::default(),
             queue: Fifo::default(),
+            copies: Fifo::default(),
             groups: Groups::default(),
             jobs: IdMap::default(),
             held: IdMap::default(),
@@ -246,6 +162,7 @@ impl Scheduler {
         }
         let timer = self.timers.first().map(|t| t.at);
         let group = self.groups.closes_at(self.config.group_wait);
+        let group = group.filter(|&at| at > self.now); // else it waits for a worker
         let batch = self.batch_closes_at();
         [timer, group, batch].into_iter().flatten().min()
     }
@@ -267,6 +184,7 @@ impl Scheduler {
             && self.held.is_empty()
             && self.groups.is_empty()
             && self.queue.live() == 0
+            && self.copies.live() == 0
             && self.timers.len() == 0
             && self.actions.is_empty()
     }
@@ -281,9 +199,20 @@ impl Scheduler {
         self.fleet.state(worker)
     }
 
+    /// What a worker is trusted with.
+    pub fn health(&self, worker: WorkerId) -> Health {
+        self.fleet.health(worker)
+    }
+
+    /// How a worker compares with its peers and with its own best; `None` before it has run enough.
+    pub fn scores(&self, worker: WorkerId) -> Option<Scores> {
+        self.fleet.scores(worker)
+    }
+
     fn submit(&mut self, id: RequestId, release_at: Micros, deadline_at: Micros) {
         self.stats.submitted += 1;
-        let backed = self.config.policy == Policy::Collage && self.fleet.could(Kind::Collage);
+        let policy = self.config.policy;
+        let backed = policy.uses_collage() && self.fleet.could(Kind::Collage);
         let based = self.fleet.could(Kind::Base);
         if self.draining {
             return self.refuse(id, Error::Closed);
@@ -297,22 +226,35 @@ impl Scheduler {
                 },
             );
         }
-        let backup = match backed {
-            true => Backup::Grouped(self.groups.join(id, self.config.tiles.max(1), self.now)),
-            false => Backup::None,
-        };
+        let is_lazy = policy.lazy().is_some();
+        let release_at = self.release_for(release_at);
+        let late_at = self.late_unless_begun(release_at).filter(|_| backed);
         let request = Request {
             queued_at: self.now,
             release_at,
             deadline_at,
             base: if based { Base::Queued } else { Base::Exhausted },
             base_worker: None,
-            backup,
+            backup: Backup::None,
+            copies: Copies::default(),
+            late_at: late_at.filter(|&at| at < deadline_at),
+            is_late: false,
             attempts: 0,
             failed_on: None,
             alone: false,
         };
+        if let Some(at) = request.late_at {
+            let due = Due::Late;
+            self.timers.push(Timer { at, due, id });
+        }
         self.requests.insert(id, request);
+        self.budget.earn();
+        if let Some(purse) = &mut self.purse {
+            purse.earn();
+        }
+        if backed && !(is_lazy && based) {
+            self.join_group(id);
+        }
         if based {
             self.queue.push_back(id);
         }
@@ -351,27 +293,26 @@ impl Scheduler {
     }
 
     fn worker_retired(&mut self, worker: WorkerId) {
-        for job in self.fleet.retire(worker) {
+        for job in self.fleet.retire(worker, self.now) {
             self.lost_job(job);
         }
         self.give_up_impossible();
     }
 
-    /// Launches all that is due and has a worker, the oldest first.
+    /// Launches all that is due and has a worker: base runs and collages, the oldest first, and then copies.
     fn launch(&mut self) {
-        let closes = self.groups.closes_at(self.config.group_wait);
-        if closes.is_some_and(|at| at <= self.now || self.draining) {
-            self.stats.collages_saved += u64::from(self.groups.close(self.now));
-        }
+        self.close_group();
         loop {
             let launched = match (self.batch_due(), self.collage_due()) {
-                (None, None) => false,
-                (Some(_), None) => self.launch_base(),
-                (None, Some(_)) => self.launch_collage(),
+                (None, None) => self.launch_copy(),
+                (Some(_), None) => self.launch_base() || self.launch_copy(),
+                (None, Some(_)) => self.launch_collage() || self.launch_copy(),
                 (Some(base), Some(collage)) if collage < base => {
-                    self.launch_collage() || self.launch_base()
+                    self.launch_collage() || self.launch_base() || self.launch_copy()
                 }
-                (Some(_), Some(_)) => self.launch_base() || self.launch_collage(),
+                (Some(_), Some(_)) => {
+                    self.launch_base() || self.launch_collage() || self.launch_copy()
+                }
             };
             if !launched {
                 return;
@@ -405,6 +346,7 @@ fn is_live(requests: &IdMap<RequestId, Request>, timer: Timer) -> bool {
         .get(&timer.id)
         .is_some_and(|request| match timer.due {
             Due::Release => matches!(request.backup, Backup::Held { .. }),
+            Due::Late => request.late_at == Some(timer.at),
             Due::Deadline => true,
         })
 }

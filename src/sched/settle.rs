@@ -1,6 +1,6 @@
 //! How requests end: the first acceptable answer wins, exactly once.
 //!
-//! - A base answer by the deadline is always acceptable.
+//! - A base answer by the deadline is always acceptable, from whichever of the request's runs.
 //! - A collage answer is acceptable from `release_at` on, if its confidence is enough; until then it is held.
 //! - A request whose base can no longer come and that no collage may answer fails at once.
 //! - At the deadline the rest fail.
@@ -8,8 +8,9 @@
 use super::event::{
     Action, Answer, Error, Independence, JobId, Kind, Micros, RequestId, Source, WorkerId,
 };
+use super::request::{Backup, Base, Cause, Job, Request};
 use super::timers::{Due, Timer};
-use super::{Backup, Base, Job, Request, Scheduler, batch};
+use super::{Scheduler, accuracy, batch, late};
 
 impl Scheduler {
     /// Settles what fell due strictly before `now`, or by `now`.
@@ -21,6 +22,8 @@ impl Scheduler {
             self.timers.pop();
             match timer.due {
                 Due::Release => self.release(timer.id),
+                Due::Late if super::is_live(&self.requests, timer) => self.late(timer.id),
+                Due::Late => {}
                 Due::Deadline => self.settle(timer.id, Err(Error::DeadlineExceeded)),
             }
         }
@@ -34,6 +37,17 @@ impl Scheduler {
         let Backup::Held { job, index, worker } = request.backup else {
             return;
         };
+        if self.purse.as_mut().is_some_and(|purse| !purse.take()) {
+            let at = self.now.saturating_add(accuracy::patience(
+                request.release_at.saturating_sub(request.queued_at),
+            ));
+            let due = Due::Release;
+            self.timers.push(Timer { at, due, id });
+            if self.config.policy.resends() {
+                self.want_copies(id, 1);
+            }
+            return;
+        }
         // A driver that woke up late must not turn a missed deadline into an answer.
         if self.now <= request.deadline_at {
             let independence = self.independence(request, worker);
@@ -53,16 +67,17 @@ impl Scheduler {
         let Some(job) = self.jobs.remove(&id) else {
             return;
         };
-        self.fleet.succeed(
-            worker,
-            id,
-            job.kind,
-            job.ids.len(),
-            job.launched_at,
-            self.now,
-        );
-        match job.kind {
-            Kind::Base => self.base_done(id, &job),
+        let run = (job.kind(), job.ids.len());
+        let time = self
+            .fleet
+            .succeed(worker, id, run, job.launched_at, self.now);
+        match job.kind() {
+            Kind::Base => {
+                if let Some(time) = time {
+                    self.times.record(job.ids.len(), time);
+                }
+                self.base_done(id, &job);
+            }
             Kind::Collage => self.collage_done(id, &job, confidences),
         }
     }
@@ -74,14 +89,15 @@ impl Scheduler {
                 missing += 1;
                 continue;
             };
-            let independence = request
-                .backup
-                .worker()
-                .map_or(Independence::None, |collage| {
-                    self.independence(request, collage)
-                });
+            let (source, backup) = match job.cause {
+                Cause::Own => (Source::Base, request.backup.worker()),
+                _ => (Source::Copy, Some(job.worker)),
+            };
+            let independence = backup.map_or(Independence::None, |backup| {
+                self.independence(request, backup)
+            });
             let answer = Answer {
-                source: Source::Base,
+                source,
                 job: id,
                 index,
                 worker: job.worker,
@@ -89,7 +105,10 @@ impl Scheduler {
             };
             self.settle(request_id, Ok(answer));
         }
-        self.stats.late += missing - job.cancelled.min(missing);
+        match job.cause {
+            Cause::Own => self.stats.late += missing - job.cancelled.min(missing),
+            _ => self.stats.copies_unneeded += missing,
+        }
         self.actions.push_back(Action::Forget { job: id });
     }
 
@@ -105,8 +124,7 @@ impl Scheduler {
                 .is_some_and(|&c| c >= self.config.min_confidence);
             if !acceptable {
                 self.stats.abstained += 1;
-                request.backup = Backup::None;
-                self.fail_if_hopeless(request_id);
+                self.bereave(request_id);
                 continue;
             }
             request.backup = Backup::Held {
@@ -141,11 +159,11 @@ impl Scheduler {
         }
     }
 
-    /// What the request's last base run and a collage run on `collage` did not share.
-    fn independence(&self, request: &Request, collage: WorkerId) -> Independence {
+    /// What the request's last base run and its backup on that worker did not share.
+    fn independence(&self, request: &Request, backup: WorkerId) -> Independence {
         match request.base_worker {
-            Some(base) if base == collage => Independence::None,
-            Some(base) if self.fleet.device(base) == self.fleet.device(collage) => {
+            Some(base) if base == backup => Independence::None,
+            Some(base) if self.fleet.device(base) == self.fleet.device(backup) => {
                 Independence::Worker
             }
             _ => Independence::Device,
@@ -158,17 +176,26 @@ impl Scheduler {
         let Some(job) = self.jobs.remove(&id) else {
             return;
         };
-        match job.kind {
-            Kind::Base => {
+        match job.cause {
+            Cause::Own => {
                 for &request_id in job.ids.iter().rev() {
                     self.retry_base(request_id);
                 }
             }
-            Kind::Collage => self.retry_collage(&job),
+            Cause::Copy | Cause::Probe => {
+                for request_id in &job.ids {
+                    if let Some(request) = self.requests.get_mut(request_id) {
+                        request.copies.lost(id);
+                        self.fail_if_hopeless(*request_id);
+                    }
+                }
+            }
+            Cause::Group => self.retry_collage(&job),
         }
     }
 
     fn retry_base(&mut self, id: RequestId) {
+        self.unwant_copies(id);
         let Some(request) = self.requests.get_mut(&id) else {
             return;
         };
@@ -180,6 +207,13 @@ impl Scheduler {
             self.queue.push_front(id);
             self.stats.retries += 1;
         } else {
+            self.exhaust(id);
+        }
+    }
+
+    /// No base run of it will be launched any more.
+    fn exhaust(&mut self, id: RequestId) {
+        if let Some(request) = self.requests.get_mut(&id) {
             request.base = Base::Exhausted;
             self.fail_if_hopeless(id);
         }
@@ -211,12 +245,7 @@ impl Scheduler {
 
     /// No collage will answer these.
     fn give_up_collage(&mut self, ids: Vec<RequestId>) {
-        for id in ids {
-            if let Some(request) = self.requests.get_mut(&id) {
-                request.backup = Backup::None;
-                self.fail_if_hopeless(id);
-            }
-        }
+        ids.into_iter().for_each(|id| self.bereave(id));
     }
 
     /// After a worker was retired: what no remaining worker can run is not waited for.
@@ -230,19 +259,17 @@ impl Scheduler {
                 .queue
                 .pop_front(|id| batch::is_queued(self.requests.get(&id)))
             {
-                if let Some(request) = self.requests.get_mut(&id) {
-                    request.base = Base::Exhausted;
-                    self.fail_if_hopeless(id);
-                }
+                self.exhaust(id);
             }
         }
     }
 
-    fn fail_if_hopeless(&mut self, id: RequestId) {
+    pub(super) fn fail_if_hopeless(&mut self, id: RequestId) {
         let Some(request) = self.requests.get(&id) else {
             return;
         };
-        if request.base == Base::Exhausted && matches!(request.backup, Backup::None) {
+        let is_alone = request.backup == Backup::None && !request.copies.are_running();
+        if request.base == Base::Exhausted && is_alone {
             let error = match self.fleet.could(Kind::Base) {
                 true => Error::Failed {
                     attempts: request.attempts,
@@ -272,6 +299,10 @@ impl Scheduler {
             self.stats.bases_saved += u64::from(outcome.is_ok());
             self.queue
                 .void(|id| batch::is_queued(self.requests.get(&id)));
+        }
+        if request.copies.wanted > 0 {
+            self.copies
+                .void(|id| late::is_wanted(self.requests.get(&id)));
         }
         self.count(&outcome);
         let from_collage = matches!(
@@ -317,14 +348,11 @@ impl Scheduler {
     fn count(&mut self, outcome: &Result<Answer, Error>) {
         let stats = &mut self.stats;
         *match outcome {
-            Ok(Answer {
-                source: Source::Base,
-                ..
-            }) => &mut stats.base,
-            Ok(Answer {
-                source: Source::Collage,
-                ..
-            }) => &mut stats.collage,
+            Ok(answer) => match answer.source {
+                Source::Base => &mut stats.base,
+                Source::Collage => &mut stats.collage,
+                Source::Copy => &mut stats.copies,
+            },
             Err(Error::DeadlineExceeded) => &mut stats.deadline_exceeded,
             Err(Error::Overloaded { .. }) => &mut stats.overloaded,
             Err(Error::Cancelled) => &mut stats.cancelled,

@@ -9,6 +9,8 @@ pub struct Stats {
     pub base: u64,
     /// Answered by their tile of a collage.
     pub collage: u64,
+    /// Answered by a further run of the base model: a replica, a hedge, a re-sent request or a probe.
+    pub copies: u64,
     /// Failed: no answer by the deadline.
     pub deadline_exceeded: u64,
     /// Refused: the queue was full.
@@ -25,10 +27,18 @@ pub struct Stats {
     pub abstained: u64,
     /// Collage answers that nobody needed any more when they came or when they might be given.
     pub unneeded: u64,
-    /// Base jobs launched.
+    /// Answers of copies and probes that nobody needed any more.
+    pub copies_unneeded: u64,
+    /// Jobs of requests' own base runs that were launched.
     pub base_runs: u64,
     /// Images in them.
     pub base_images: u64,
+    /// Jobs of replicas, hedges and re-sent requests that were launched.
+    pub copy_runs: u64,
+    /// Images in them.
+    pub copy_images: u64,
+    /// Runs launched to see how fast a worker is that is under watch, of one image each.
+    pub probe_runs: u64,
     /// Collage jobs launched.
     pub collage_runs: u64,
     /// Tiles filled in them.
@@ -44,7 +54,7 @@ pub struct Stats {
 impl Stats {
     /// Requests that got an answer.
     pub fn answered(&self) -> u64 {
-        self.base + self.collage
+        self.base + self.collage + self.copies
     }
 
     /// Requests that were settled, answered or not.

@@ -11,6 +11,8 @@ use super::event::{Micros, RequestId};
 pub(super) enum Due {
     /// A held answer may be given.
     Release,
+    /// The base run counts as late.
+    Late,
     /// The request fails.
     Deadline,
 }

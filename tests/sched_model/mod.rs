@@ -5,8 +5,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use collage::sched::{
-    Action, Answer, Config, Error, Event, Independence, JobId, Kind, Micros, RequestId, Scheduler,
-    Source, WorkerId, WorkerState,
+    Action, Answer, Config, Error, Event, Independence, JobId, Kind, Micros, Policy, RequestId,
+    Scheduler, Source, WorkerId, WorkerState,
 };
 
 /// What the script does to the scheduler.
@@ -88,8 +88,12 @@ pub struct Wanted {
     deadline_at: Micros,
     base_worker: Option<usize>,
     collage_worker: Option<usize>,
-    /// Failed or lost base runs.
+    /// Failed or lost runs of its own.
     failures: u32,
+    /// Its own base run; other base runs of it are copies or probes.
+    own: Option<JobId>,
+    /// Those.
+    copies: u64,
 }
 
 #[derive(Debug)]
@@ -193,6 +197,8 @@ impl Model {
                     base_worker: None,
                     collage_worker: None,
                     failures: 0,
+                    own: None,
+                    copies: 0,
                 };
                 self.wanted.insert(id, wanted);
                 self.handle(Event::Submit {
@@ -250,7 +256,7 @@ impl Model {
             return;
         };
         if fails {
-            self.note_failures(&run);
+            self.note_failures(job, &run);
             self.handle(Event::Failed {
                 worker: WorkerId(worker),
                 job,
@@ -273,19 +279,22 @@ impl Model {
             .running
             .extract_if(.., |_, run| run.worker == worker)
             .collect();
-        for (_, run) in gone {
-            self.note_failures(&run);
+        for (job, run) in gone {
+            self.note_failures(job, &run);
         }
     }
 
-    fn note_failures(&mut self, run: &Job) {
+    fn note_failures(&mut self, job: JobId, run: &Job) {
         for id in &run.ids {
             let wanted = self
                 .wanted
                 .get_mut(id)
                 .expect("launched ids were submitted");
             match run.kind {
-                Kind::Base => wanted.failures += 1,
+                Kind::Base if wanted.own == Some(job) => {
+                    (wanted.own, wanted.failures) = (None, wanted.failures + 1);
+                }
+                Kind::Base => {}
                 Kind::Collage => wanted.collage_worker = None,
             }
         }
@@ -374,12 +383,16 @@ impl Model {
                     );
                     wanted.collage_worker = Some(worker);
                 }
-                Kind::Base => {
+                Kind::Base if wanted.own.is_none() => {
                     assert!(
                         !(on(Kind::Collage) && others),
                         "a member shares its worker with its collage"
                     );
-                    wanted.base_worker = Some(worker);
+                    (wanted.base_worker, wanted.own) = (Some(worker), Some(job));
+                }
+                Kind::Base => {
+                    assert!(!on(Kind::Base), "two base runs of a request share a worker");
+                    wanted.copies += 1;
                 }
             }
         }
@@ -408,11 +421,20 @@ impl Model {
                 assert_eq!(run.ids[answer.index], id, "somebody else's answer");
                 assert_eq!(run.worker, answer.worker.0);
                 match answer.source {
-                    Source::Base => assert_eq!(run.kind, Kind::Base),
+                    Source::Base => {
+                        assert_eq!((run.kind, wanted.own), (Kind::Base, Some(answer.job)))
+                    }
+                    Source::Copy => {
+                        assert_eq!(run.kind, Kind::Base);
+                        assert_ne!(wanted.own, Some(answer.job));
+                        let truth = self.apart(wanted.base_worker, answer.worker.0);
+                        assert_eq!(answer.independence, truth);
+                    }
                     Source::Collage => {
                         assert_eq!(run.kind, Kind::Collage);
+                        // Under an accuracy budget the scheduler itself sets the release times.
                         assert!(
-                            self.now >= wanted.release_at,
+                            self.now >= wanted.release_at || self.script.config.accuracy.is_some(),
                             "a collage answer before its release"
                         );
                         let confidence = self.script.fate.confidence(answer.job, answer.index);
@@ -451,6 +473,46 @@ impl Model {
         assert_eq!(before, None, "settled twice");
     }
 
+    /// Extra work within the budget where lateness asks for it, and as the policy says where it does not.
+    fn check_extra_work(&self) {
+        let (stats, config) = (self.scheduler.stats(), &self.script.config);
+        let further: u64 = self.wanted.values().map(|w| w.copies).sum();
+        let copies = further - stats.probe_runs;
+        assert_eq!(copies, stats.copy_images);
+        if let Some(accuracy) = config.accuracy {
+            let share = (accuracy.budget / accuracy.drop).min(1.0);
+            let most = 4.0 + share * stats.submitted as f64;
+            let given = stats.collage as f64;
+            assert!(
+                given <= most + 1e-6,
+                "{given} answers from collages, {most} are paid for"
+            );
+        }
+        let (planned, lazy) = match config.policy {
+            Policy::None => (Some(0), false),
+            Policy::Replicate { runs } => (Some(u64::from(runs) - 1), false),
+            policy => (None, policy.lazy().is_some()),
+        };
+        if let Some(planned) = planned {
+            assert!(
+                copies <= planned * stats.submitted,
+                "more replicas than asked for"
+            );
+            return;
+        }
+        let collages = if lazy {
+            stats.collage_runs as f64 * config.collage_work
+        } else {
+            0.0
+        };
+        let extra = copies as f64 + collages;
+        let most = 16.0 + config.budget * stats.submitted as f64;
+        assert!(
+            extra <= most + 1e-6,
+            "extra work of {extra} in a budget of {most}"
+        );
+    }
+
     fn apart(&self, base: Option<usize>, collage: usize) -> Independence {
         let device = |w: usize| self.script.config.workers[w].device;
         match base {
@@ -471,6 +533,7 @@ impl Model {
             "results that nobody forgot: {:?}",
             self.ended
         );
+        self.check_extra_work();
         let stats = self.scheduler.stats();
         assert_eq!(stats.submitted, self.wanted.len() as u64);
         assert_eq!(stats.settled(), stats.submitted);

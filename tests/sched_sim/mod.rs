@@ -14,6 +14,7 @@ pub type Launch = (usize, JobId, Kind, Vec<u64>);
 /// A scheduler, its clock, and what it did.
 pub struct Sim {
     pub scheduler: Scheduler,
+    pub workers: usize,
     pub now: Micros,
     pub launches: Vec<Launch>,
     pub settled: Vec<(u64, Result<Answer, Error>)>,
@@ -36,6 +37,7 @@ impl Sim {
         };
         change(&mut config);
         Sim {
+            workers: config.workers.len(),
             scheduler: Scheduler::new(config),
             now: 0,
             launches: Vec::new(),

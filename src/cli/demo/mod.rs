@@ -84,7 +84,7 @@ impl Demo {
         let started = clock::utc_now();
         let runs = [
             stage.serve(Policy::None, console)?,
-            stage.serve(Policy::Collage, console)?,
+            stage.serve(Policy::COLLAGE, console)?,
         ];
         let (accuracy, pictures) = stage.gallery().hang()?;
         let outcome = stage.outcome(runs, accuracy, started);

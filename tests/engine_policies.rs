@@ -1,0 +1,113 @@
+//! Every policy serves live: threads, clocks and payloads around the same scheduler that virtual time tests.
+
+mod engine_fakes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use collage::engine::{Engine, Error, Setup, Source};
+use engine_fakes::{Call, Fake, Gate, setup, submit, sure, until};
+
+/// A device on which the base runs of worker 0 wait at the gate.
+fn first_worker_gated(gate: &Gate) -> Arc<Fake> {
+    let gate = gate.clone();
+    Fake::new(move |call: &Call| {
+        if call.worker == 0 {
+            gate.pass();
+        }
+        Ok(())
+    })
+}
+
+fn with_policy(device: Arc<Fake>, policy: &str) -> Setup {
+    let mut setup = setup(device);
+    setup.policy = policy.parse().expect("a policy");
+    (setup.base_workers, setup.group_wait) = (2, Duration::ZERO);
+    setup
+}
+
+/// One request whose own run is stuck on worker 0: who answers it, and how many runs it took.
+fn answer_beside_a_stuck_worker(policy: &str) -> (Source, usize, [usize; 2]) {
+    let gate = Gate::default();
+    let device = first_worker_gated(&gate);
+    let engine = Engine::start(with_policy(device.clone(), policy)).expect("starts");
+    let ticket = submit(&engine, [sure(7)]).pop().expect("a ticket");
+    let answer = ticket.wait().expect("answered");
+    assert_eq!(answer.top[0].class, 7);
+    let runs = [false, true].map(|collage| device.runs(collage).len());
+    gate.open();
+    engine.shutdown();
+    (answer.source, answer.worker, runs)
+}
+
+#[test]
+fn a_replica_answers_beside_a_stuck_worker() {
+    let answer = answer_beside_a_stuck_worker("replicate:2");
+    assert_eq!(answer, (Source::Copy, 1, [2, 0]));
+}
+
+#[test]
+fn a_hedge_answers_once_the_run_is_late() {
+    let answer = answer_beside_a_stuck_worker("hedge:2ms");
+    assert_eq!(answer, (Source::Copy, 1, [2, 0]));
+}
+
+#[test]
+fn a_lazy_collage_answers_once_the_run_is_late() {
+    let answer = answer_beside_a_stuck_worker("collage:lazy:2ms");
+    assert_eq!(answer, (Source::Collage, 2, [1, 1]));
+}
+
+#[test]
+fn the_collage_network_on_one_image_answers_too() {
+    // Once: with nothing learnt and a release at once, a second sending would race it.
+    for policy in ["small:once", "small:lazy:2ms"] {
+        let (source, worker, [_, small]) = answer_beside_a_stuck_worker(policy);
+        assert_eq!((source, worker, small), (Source::Collage, 2, 1), "{policy}");
+    }
+}
+
+#[test]
+fn a_request_late_without_its_collage_is_sent_again() {
+    let (gate, stuck) = (Gate::default(), Gate::default());
+    let (own, backup) = (gate.clone(), stuck.clone());
+    let device = Fake::new(move |call: &Call| {
+        match (call.collage, call.worker) {
+            (true, _) => backup.pass(),
+            (false, 0) => own.pass(),
+            _ => {}
+        }
+        Ok(())
+    });
+    let mut setup = with_policy(device, "collage");
+    setup.release = Duration::from_millis(3);
+    let engine = Engine::start(setup).expect("starts");
+    let ticket = submit(&engine, [sure(3)]).pop().expect("a ticket");
+    let answer = ticket.wait().expect("answered");
+    assert_eq!((answer.source, answer.worker), (Source::Copy, 1));
+    let stats = until(&engine, |s| s.requests.copies == 1);
+    assert_eq!(
+        (stats.requests.copy_runs, stats.requests.answered()),
+        (1, 1)
+    );
+    gate.open();
+    stuck.open();
+    engine.shutdown();
+}
+
+#[test]
+fn a_policy_that_needs_more_workers_than_there_are_is_refused() {
+    for (policy, least) in [("replicate:3", "3 at least"), ("hedge:p95", "2 at least")] {
+        let mut setup = with_policy(Fake::new(|_| Ok(())), policy);
+        setup.base_workers = 1;
+        match Engine::start(setup) {
+            Err(Error::Option {
+                option, expected, ..
+            }) => {
+                assert_eq!(option, "base_workers");
+                assert!(expected.starts_with(least), "{expected}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
