@@ -78,6 +78,8 @@ fn a_lost_device_fails_its_programs_at_once_and_no_others() {
         }
         let error = device.load(plan(1)).err().expect("the device is lost");
         assert!(matches!(error, BackendError::DeviceLost { .. }), "{error}");
+        let other = cuda::open(1).expect("another device opens");
+        assert_fives(&run(&mut *load(&*other, 1), 1).expect("and runs"));
     });
 }
 
