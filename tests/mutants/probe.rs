@@ -165,7 +165,7 @@ pub fn probe(suite: &Suite) {
 }
 
 /// Multiply-accumulates beyond which a case is left to tests/ops.rs.
-const LARGEST: u64 = 6_000_000;
+const LARGEST: u64 = 30_000_000;
 
 fn cases(probe: &Probe, device: &CudaDevice) -> Vec<(Arc<Plan>, f32, CaseInput)> {
     if probe.op == "network" {
