@@ -100,10 +100,15 @@ fn webgpu_agrees_with_specification() {
     }
 }
 
+/// On real devices. CI has none by design, so that this skip alone is no failure there: the claims below stand in for it.
 #[cfg(feature = "cuda")]
 #[test]
 fn cuda_devices_agree_with_specification() {
     let test = "cuda devices agree with the specification";
+    let found = cuda::discover();
+    if let [collage::backend::Found::Unusable { reason, .. }] = &found[..] {
+        return report(&format!("SKIPPED {test}: {reason}"));
+    }
     for device in cuda_devices(test, &CudaOptions::default()) {
         for dtype in DType::ALL {
             check_cuda(&device, dtype, None);
