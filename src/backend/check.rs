@@ -1,9 +1,9 @@
-//! Checks a plan before a backend trusts it.
+//! Checks a plan before a backend trusts it, and a run's input before it is touched.
 //!
 //! The plan compiler makes only plans that pass. Plans are public data, though, and a backend indexes memory by what
 //! they say, so every backend calls [`check`] once at load; afterwards no run can leave its buffers.
 
-use crate::backend::BackendError;
+use crate::backend::{BackendError, Input};
 use crate::model::check::PlanError;
 use crate::model::plan::{Encode, Plan, Step};
 
@@ -36,6 +36,33 @@ pub fn check(plan: &Plan) -> Result<(), BackendError> {
         }
     }
     Ok(())
+}
+
+/// `Ok` when a run of the plan can take this input: images where it begins with `encode`, else a tensor of value 0.
+pub fn input(plan: &Plan, input: Input<'_>) -> Result<(), BackendError> {
+    let fail = |what, expected| {
+        Err(BackendError::Input {
+            plan: plan.name.clone(),
+            what,
+            expected,
+        })
+    };
+    let encodes = matches!(plan.steps.first(), Some(Step::Encode(_)));
+    let shape = plan.values.first().map_or([0; 4], |v| v.shape);
+    match input {
+        Input::Images(images) if encodes && (1..=plan.capacity()).contains(&images.len()) => Ok(()),
+        Input::Images(images) if encodes => fail(
+            format!("was given {} images", images.len()),
+            format!("1 to {}", plan.capacity()),
+        ),
+        Input::Images(_) => fail("was given images".into(), format!("a tensor of {shape:?}")),
+        Input::Tensor(_) if encodes => fail("was given a tensor".into(), "images".into()),
+        Input::Tensor(data) if data.len() == shape.iter().product::<usize>() => Ok(()),
+        Input::Tensor(data) => fail(
+            format!("was given {} elements", data.len()),
+            format!("a tensor of {shape:?}"),
+        ),
+    }
 }
 
 fn can_normalise(e: &Encode) -> bool {

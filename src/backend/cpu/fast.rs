@@ -13,8 +13,8 @@ use rayon::ThreadPool;
 use super::encoder::Encoder;
 use super::max_pool2d::window;
 use super::simd::{Conv, Geometry, Kernels, Lines, Packed, Place, Residual, Workers};
-use super::{check_input, out_of_memory, result, round, uncroppable};
-use crate::backend::{BackendError, DeviceInfo, Input, Output, Program};
+use super::{out_of_memory, result, round, uncroppable};
+use crate::backend::{BackendError, DeviceInfo, Input, Output, Program, check};
 use crate::model::check::PlanError;
 use crate::model::plan::{
     Activation, AvgPool2d, Conv2d, Linear, MaxPool2d, Plan, Step, TensorId, Value, ValueId, Weights,
@@ -134,7 +134,7 @@ impl Fast {
 
 impl Program for Fast {
     fn run(&mut self, input: Input<'_>) -> Result<Output, BackendError> {
-        check_input(&self.plan, input)?;
+        check::input(&self.plan, input)?;
         let Self {
             plan,
             steps,

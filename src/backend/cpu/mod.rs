@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::backend::{
-    BackendError, BackendKind, Device, DeviceInfo, Input, Output, Program, check::check,
+    BackendError, BackendKind, Device, DeviceInfo, Input, Output, Program, check,
 };
 use crate::image::Image;
 use crate::model::plan::{Plan, Step, Value, ValueId, Weights};
@@ -159,7 +159,7 @@ impl Device for CpuDevice {
     }
 
     fn load(&self, plan: Arc<Plan>) -> Result<Box<dyn Program>, BackendError> {
-        check(&plan)?;
+        check::check(&plan)?;
         // A file can ask for any arena, and the system may promise memory that it does not have.
         let allowed = self.info.memory_bytes.unwrap_or(u64::MAX);
         if arena_bytes(&plan) > allowed {
@@ -274,7 +274,7 @@ impl Reference {
 
 impl Program for Reference {
     fn run(&mut self, input: Input<'_>) -> Result<Output, BackendError> {
-        check_input(&self.plan, input)?;
+        check::input(&self.plan, input)?;
         let plan = self.plan.clone();
         let images = match input {
             Input::Images(images) => images,
@@ -306,35 +306,6 @@ fn rounded_weights(weights: &Weights, dtype: DType) -> Vec<Vec<f32>> {
 fn round(data: &mut [f32], dtype: DType) {
     if dtype != DType::F32 {
         data.iter_mut().for_each(|x| *x = dtype.rounded(*x));
-    }
-}
-
-/// Whether a run can take this input.
-fn check_input(plan: &Plan, input: Input<'_>) -> Result<(), BackendError> {
-    let fail = |what, expected| {
-        Err(BackendError::Input {
-            plan: plan.name.clone(),
-            what,
-            expected,
-        })
-    };
-    let encodes = matches!(plan.steps.first(), Some(Step::Encode(_)));
-    match input {
-        Input::Images(images) if encodes && (1..=plan.capacity()).contains(&images.len()) => Ok(()),
-        Input::Images(images) if encodes => fail(
-            format!("was given {} images", images.len()),
-            format!("1 to {}", plan.capacity()),
-        ),
-        Input::Images(_) => fail(
-            "was given images".into(),
-            format!("a tensor of {:?}", plan.values[0].shape),
-        ),
-        Input::Tensor(_) if encodes => fail("was given a tensor".into(), "images".into()),
-        Input::Tensor(data) if data.len() == plan.values[0].len() => Ok(()),
-        Input::Tensor(data) => fail(
-            format!("was given {} elements", data.len()),
-            format!("{:?}", plan.values[0].shape),
-        ),
     }
 }
 

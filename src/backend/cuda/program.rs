@@ -13,7 +13,7 @@ use super::outline::{self, Outline, rows};
 use super::pack;
 use super::raw::{Args, Event, Graph, Launch, Memory, Pinned, Refused, Stream};
 use crate::backend::timing::Timings;
-use crate::backend::{BackendError, Input, Output, Program, Scored};
+use crate::backend::{BackendError, Input, Output, Program, Scored, check};
 use crate::image::Image;
 use crate::model::plan::{Encode, Plan, Step, Value, ValueId};
 
@@ -144,37 +144,6 @@ impl CudaProgram {
         Ok(())
     }
 
-    fn check_input(&self, input: Input<'_>) -> Result<(), BackendError> {
-        let (what, expected) = match (input, &self.input) {
-            (Input::Images(images), Staging::Images(..)) => {
-                if (1..=self.plan.capacity()).contains(&images.len()) {
-                    return Ok(());
-                }
-                let expected = format!("1 to {}", self.plan.capacity());
-                (format!("was given {} images", images.len()), expected)
-            }
-            (Input::Tensor(_), Staging::Images(..)) => {
-                ("was given a tensor".into(), "images".into())
-            }
-            (input, Staging::Tensor(_)) => {
-                let shape = self.plan.values.first().map_or([0; 4], |v| v.shape);
-                let what = match input {
-                    Input::Tensor(data) if data.len() == shape.iter().product::<usize>() => {
-                        return Ok(());
-                    }
-                    Input::Tensor(data) => format!("was given {} elements", data.len()),
-                    Input::Images(_) => "was given images".into(),
-                };
-                (what, format!("a tensor of {shape:?}"))
-            }
-        };
-        Err(BackendError::Input {
-            plan: self.plan.name.clone(),
-            what,
-            expected,
-        })
-    }
-
     /// Starts the upload; captures anew what names memory that had to grow.
     pub(super) fn upload(&mut self, input: Input<'_>) -> Result<(), BackendError> {
         let (device, plan) = (&*self.device, &*self.plan);
@@ -196,7 +165,7 @@ impl CudaProgram {
                 let started = self.stream.upload(&self.buffers.arena, at, pinned, bytes);
                 started.map_err(|r| device.failed(r))
             }
-            _ => Ok(()), // `check_input` has refused it
+            _ => Ok(()), // `check::input` has refused it
         }
     }
 
@@ -292,7 +261,7 @@ impl CudaProgram {
 
 impl Program for CudaProgram {
     fn run(&mut self, input: Input<'_>) -> Result<Output, BackendError> {
-        self.check_input(input)?;
+        check::input(&self.plan, input)?;
         self.device.enter()?;
         let ran = self.upload(input).and_then(|()| {
             let replayed = self.replay_run();
@@ -305,7 +274,7 @@ impl Program for CudaProgram {
     }
 
     fn run_timed(&mut self, input: Input<'_>) -> Result<(Output, Option<Timings>), BackendError> {
-        self.check_input(input)?;
+        check::input(&self.plan, input)?;
         self.device.enter()?;
         let timed = self.time(input);
         let timings = self.settle(timed)?;

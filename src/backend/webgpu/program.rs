@@ -12,7 +12,7 @@ use super::device::Shared;
 use super::encode::EncodeStage;
 use super::pack;
 use super::turns;
-use crate::backend::{BackendError, Input, Output, Program, Scored};
+use crate::backend::{BackendError, Input, Output, Program, Scored, check};
 use crate::image::Image;
 use crate::model::plan::{Plan, Step, Value};
 use crate::tensor::DType;
@@ -73,35 +73,6 @@ impl WebGpuProgram {
         }
     }
 
-    fn check_input(&self, input: Input<'_>) -> Result<(), BackendError> {
-        let (what, expected) = match (input, &self.encode) {
-            (Input::Images(images), Some(_)) => {
-                if (1..=self.plan.capacity()).contains(&images.len()) {
-                    return Ok(());
-                }
-                let expected = format!("1 to {}", self.plan.capacity());
-                (format!("was given {} images", images.len()), expected)
-            }
-            (Input::Tensor(_), Some(_)) => ("was given a tensor".into(), "images".into()),
-            (input, None) => {
-                let shape = self.plan.values.first().map_or([0; 4], |v| v.shape);
-                let what = match input {
-                    Input::Tensor(data) if data.len() == shape.iter().product::<usize>() => {
-                        return Ok(());
-                    }
-                    Input::Tensor(data) => format!("was given {} elements", data.len()),
-                    Input::Images(_) => "was given images".into(),
-                };
-                (what, format!("a tensor of {shape:?}"))
-            }
-        };
-        Err(BackendError::Input {
-            plan: self.plan.name.clone(),
-            what,
-            expected,
-        })
-    }
-
     /// Uploads, submits one command buffer and starts the download.
     fn submit(
         &mut self,
@@ -119,7 +90,7 @@ impl WebGpuProgram {
                 let bytes = pack::bytes(data, self.plan.dtype);
                 device.queue.write_buffer(&self.arena, at as u64, &bytes);
             }
-            // `check_input` has refused it.
+            // `check::input` has refused it.
             (Input::Images(_), None) => {}
         }
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
@@ -211,7 +182,7 @@ type Mapped = Result<(), wgpu::BufferAsyncError>;
 
 impl Program for WebGpuProgram {
     fn run(&mut self, input: Input<'_>) -> Result<Output, BackendError> {
-        self.check_input(input)?;
+        check::input(&self.plan, input)?;
         let device = self.device.clone();
         device.alive()?;
         let plan = self.plan.clone();
