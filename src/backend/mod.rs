@@ -19,6 +19,8 @@ pub mod cuda;
 pub mod discover;
 pub mod resample;
 pub mod timing;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod top_k;
 #[cfg(feature = "wgpu")]
 pub mod webgpu;
 

@@ -131,20 +131,12 @@ pub struct LinearArgs {
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 pub struct TopKArgs {
     pub input: u64,
-    /// [`TopKEntry`], (rows, k).
+    /// [`TopKEntry`](crate::backend::top_k::TopKEntry), (rows, k).
     pub output: u64,
     pub rows: u32,
     pub c: u32,
     pub k: u32,
     pub inverse_temperature: f32,
-}
-
-/// kernels/top_k.cu
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
-pub struct TopKEntry {
-    pub class: u32,
-    pub score: f32,
 }
 
 #[cfg(test)]
@@ -173,6 +165,5 @@ mod tests {
         assert_eq!(std::mem::offset_of!(LinearArgs, rows), 32);
         assert_eq!(size_of::<TopKArgs>(), 32);
         assert_eq!(std::mem::offset_of!(TopKArgs, rows), 16);
-        assert_eq!(size_of::<TopKEntry>(), 8);
     }
 }

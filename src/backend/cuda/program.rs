@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::args::TopKEntry;
 use super::budget::{self, Budget};
 use super::builder::{self, Buffers, Builder};
 use super::device::Shared;
@@ -13,7 +12,8 @@ use super::outline::{self, Outline, rows};
 use super::pack;
 use super::raw::{Args, Event, Graph, Launch, Memory, Pinned, Refused, Stream};
 use crate::backend::timing::Timings;
-use crate::backend::{BackendError, Input, Output, Program, Scored, check};
+use crate::backend::top_k::{self, TopKEntry};
+use crate::backend::{BackendError, Input, Output, Program, check};
 use crate::image::Image;
 use crate::model::plan::{Encode, Plan, Step, Value, ValueId};
 
@@ -235,16 +235,10 @@ impl CudaProgram {
             Some(Step::TopK(top)) => {
                 let entries: &[TopKEntry] = bytemuck::cast_slice(bytes);
                 let rows = match input {
-                    // Rows are tiles in order, so those without an image are the last.
                     Input::Images(images) => images.len(),
                     Input::Tensor(_) => rows(&self.plan.values[top.input.0]),
                 };
-                let scored = |e: &TopKEntry| Scored {
-                    class: e.class,
-                    score: if e.score.is_nan() { 0.0 } else { e.score },
-                };
-                let row = |row: &[TopKEntry]| row.iter().map(scored).collect();
-                Output::TopK(entries.chunks_exact(top.k).take(rows).map(row).collect())
+                Output::TopK(top_k::answers(entries, top.k, rows))
             }
             _ => Output::Tensor(pack::load(bytes, self.plan.dtype)),
         }

@@ -126,14 +126,6 @@ pub struct TopKArgs {
     pub inverse_temperature: f32,
 }
 
-/// One result of shaders/top_k.wgsl.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
-pub struct TopKEntry {
-    pub class: u32,
-    pub score: f32,
-}
-
 /// shaders/encode.wgsl
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
@@ -180,8 +172,6 @@ mod tests {
         assert_eq!(offset_of!(LinearArgs, c4), 12);
         assert_eq!(size_of::<TopKArgs>(), 16);
         assert_eq!(offset_of!(TopKArgs, inverse_temperature), 12);
-        assert_eq!(size_of::<TopKEntry>(), 8);
-        assert_eq!(offset_of!(TopKEntry, score), 4);
         assert_eq!(size_of::<EncodeArgs>(), 16);
         assert_eq!(offset_of!(EncodeArgs, grid_cols), 8);
         assert_eq!(size_of::<EncodePart>(), 16);

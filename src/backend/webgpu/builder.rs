@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::args::{AvgPool2dArgs, LinearArgs, MaxPool2dArgs, TopKArgs, TopKEntry};
+use super::args::{AvgPool2dArgs, LinearArgs, MaxPool2dArgs, TopKArgs};
 use super::conv2d;
 use super::device::{Pipeline, Shared};
 use super::encode::EncodeStage;
 use super::pack::Packing;
 use super::shaders::{self, Shader};
 use crate::backend::BackendError;
+use crate::backend::top_k::TopKEntry;
 use crate::model::plan::{AvgPool2d, Linear, MaxPool2d, Plan, Step, TopK, Value, ValueId};
 
 /// One dispatch.

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use half::{bf16, f16};
 
-use super::args::TopKEntry;
 use super::builder::{Builder, Launch, arena_bytes, output_of, range, rows, value_bytes};
 use super::device::Shared;
 use super::encode::EncodeStage;
 use super::pack;
 use super::turns;
-use crate::backend::{BackendError, Input, Output, Program, Scored, check};
+use crate::backend::top_k::{self, TopKEntry};
+use crate::backend::{BackendError, Input, Output, Program, check};
 use crate::image::Image;
 use crate::model::plan::{Plan, Step, Value};
 use crate::tensor::DType;
@@ -149,16 +149,10 @@ impl WebGpuProgram {
             Some(Step::TopK(top)) => {
                 let entries: &[TopKEntry] = bytemuck::cast_slice(&view);
                 let rows = match input {
-                    // Rows are tiles in order, so those without an image are the last.
                     Input::Images(images) => images.len(),
                     Input::Tensor(_) => rows(&self.plan.values[top.input.0]),
                 };
-                let scored = |e: &TopKEntry| Scored {
-                    class: e.class,
-                    score: if e.score.is_nan() { 0.0 } else { e.score },
-                };
-                let row = |row: &[TopKEntry]| row.iter().map(scored).collect();
-                Output::TopK(entries.chunks_exact(top.k).take(rows).map(row).collect())
+                Output::TopK(top_k::answers(entries, top.k, rows))
             }
             _ => {
                 let len = output_of(&self.plan).map_or(0, |v| v.len());
