@@ -108,7 +108,8 @@ pub struct Layer {
     /// Classes of an answer, best first [default: 5]
     #[arg(long, env = "COLLAGE_TOP", value_name = "K")]
     pub top: Option<usize>,
-    /// Make a worker slow on purpose: slow:WORKER:FACTOR[:PROB] or pause:WORKER:MS[:PROB]; repeats
+    /// Make workers slow on purpose: slow:.., pause:.., pareto:.., burst:.., trace:.., contention:.., as `collage demo
+    /// --help` describes them; repeats
     #[serde(deserialize_with = "syntax::texts")]
     #[arg(
         long,

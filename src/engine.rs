@@ -20,13 +20,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::host::{
-    Answer, Effect, Error, Plans, RequestOptions, Restart, Setup, Stats, Straggler, StragglerError,
-    Ticket, Tile, WorkerStats,
+    Answer, ContentionStats, Error, Plans, RequestOptions, Restart, Setup, Stats, Ticket, Tile,
+    WorkerStats,
 };
 pub use crate::sched::{
     AccuracyBudget, After, Health, Independence, Policy, PolicyError, RequestId, Role, Source,
     WorkerState,
 };
+pub use crate::straggler::{Straggler, StragglerError};
 
 use crate::backend::Device;
 use crate::host::Host;
@@ -80,9 +81,9 @@ pub struct Options {
     pub policy: Policy,
     /// Most extra work that lateness may ask for (hedges, re-sent requests, lazy collages), in base runs a request.
     pub budget: f64,
-    /// Injected stragglers.
+    /// Injected stragglers; their traces are read when the engine opens.
     pub stragglers: Vec<Straggler>,
-    /// Of the injected stragglers.
+    /// Of the injected stragglers' draws.
     pub seed: u64,
     /// How lost workers are brought back.
     pub restart: Restart,

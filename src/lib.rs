@@ -31,8 +31,9 @@
 //! | [`model`] | safetensors -> checked network -> [`model::plan::Plan`] | `tensor` |
 //! | [`backend`] | where a plan runs: `cpu` (the specification, and a fast path), `webgpu`, `cuda` | `model::plan`, `tensor`, `image` |
 //! | [`sched`] | which worker does what and which answer wins; no clock, thread or I/O | `std` |
-//! | [`host`] | threads, payloads, clocks: drives `sched` | `sched`, `backend`, `model`, `image` |
-//! | [`sim`] | drives `sched` in virtual time: traces, stragglers, arrivals | `sched` |
+//! | [`straggler`] | what makes workers slow on purpose, live and simulated: one grammar, seeded draws, traces | `std` |
+//! | [`host`] | threads, payloads, clocks: drives `sched` | `sched`, `straggler`, `backend`, `model`, `image` |
+//! | [`sim`] | drives `sched` in virtual time: arrivals, service times | `sched`, `straggler` |
 //! | [`engine`] | what users call | `host`, `model`, `backend` |
 //! | [`config`] | flags, environment and one TOML file to engine options | `engine`, `host` and below |
 //! | `cli` (the binary) | one file a subcommand: parse, call, print | anything public |
@@ -60,6 +61,7 @@ pub mod image;
 pub mod model;
 pub mod sched;
 pub mod sim;
+pub mod straggler;
 pub mod tensor;
 
 /// The README's example must keep compiling and running.

@@ -2,8 +2,10 @@
 
 mod skip;
 
+use collage::error::Classify;
 use collage::sched::{Config, HealthConfig, Placement, Policy, Role, WorkerConfig};
-use collage::sim::{Arrivals, Draw, Outcome, Setup, Trace, run};
+use collage::sim::{Arrivals, Outcome, Setup};
+use collage::straggler::{Straggler, Stragglers};
 
 fn setup(policy: &str, base: usize, own: usize) -> Setup {
     let policy: Policy = policy.parse().expect("a policy");
@@ -33,10 +35,19 @@ fn setup(policy: &str, base: usize, own: usize) -> Setup {
         repeats: 1,
         release: 245_500,
         deadline: 60_000_000,
-        trace: None,
-        stragglers: Vec::new(),
+        service: None,
+        stragglers: Stragglers::default(),
         seed: 0,
     }
+}
+
+fn run(setup: &Setup) -> Outcome {
+    collage::sim::run(setup).expect("nothing that needs a device")
+}
+
+fn stragglers(text: &str) -> Stragglers {
+    let straggler: Straggler = text.parse().expect("a straggler");
+    Stragglers::open(&[straggler]).expect("readable")
 }
 
 /// Within this share of the truth.
@@ -60,7 +71,7 @@ fn without_luck_every_latency_is_the_service_time() {
 fn the_same_seed_gives_the_same_result_and_another_seed_another() {
     let once = |seed| {
         let mut setup = setup("collage:3x3", 10, 0);
-        setup.stragglers = vec!["pareto:*:1.5".parse().expect("a straggler")];
+        setup.stragglers = stragglers("pareto:*:1.5");
         setup.arrivals = Arrivals::Poisson(300.0);
         run(&Setup { seed, ..setup })
     };
@@ -81,7 +92,7 @@ fn a_queue_waits_as_long_as_theory_says() {
 #[test]
 fn a_straggler_that_nobody_named_is_found_and_kept_from_requests() {
     let mut with = setup("none", 11, 0);
-    with.stragglers = vec!["slow:4:20".parse().expect("a straggler")];
+    with.stragglers = stragglers("slow:4:20");
     (with.groups, with.warm_up) = (3_000, 100);
     let mut without = with.clone();
     without.scheduler.health = None;
@@ -97,7 +108,7 @@ fn a_worker_that_was_slow_for_a_while_serves_again() {
     setup.arrivals = Arrivals::Even(810.0);
     setup.burst = 9;
     setup.groups = 30_000; // 333 s
-    setup.stragglers = vec!["slow:0:20@10-60".parse().expect("a straggler")];
+    setup.stragglers = stragglers("slow:0:20@10-60");
     setup.warm_up = 20_000;
     let figures = run(&setup).steady;
     assert_eq!(
@@ -107,10 +118,10 @@ fn a_worker_that_was_slow_for_a_while_serves_again() {
 }
 
 /// The conditions of the authors' emulation: nothing is learnt, workers are chosen by lot, and runs never wait.
-fn emulated(policy: &str, trace: &Trace, groups: usize) -> Outcome {
+fn emulated(policy: &str, trace: &Stragglers, groups: usize) -> Outcome {
     let own = usize::from(policy.contains("collage"));
     let mut setup = setup(policy, 10 - own, own);
-    setup.trace = Some(trace.clone());
+    setup.stragglers = trace.clone();
     (setup.groups, setup.repeats) = (1, groups);
     setup.scheduler.depth = usize::MAX;
     setup.scheduler.placement = Placement::Random { seed: 0 };
@@ -125,7 +136,6 @@ fn the_published_tables_come_out_within_sampling_error() {
     let Some(path) = skip::shared("latency/cloud_vms.npy", claim) else {
         return;
     };
-    let mut trace = Trace::open(path.to_str().expect("utf-8")).expect("a trace");
     // Group p50, p99, p99.9 and extra runs in percent, by the authors' emulation.
     let independent = [
         ("none", 200.0, 765.0, 854.0, 0.0),
@@ -147,20 +157,15 @@ fn the_published_tables_come_out_within_sampling_error() {
         ("collage:3x3:once", 193.0, 245.0, 245.0, 11.1),
         ("collage:3x3:lazy:245.5ms:once", 193.0, 357.0, 425.0, 1.0),
     ];
-    let machines = |with, without| Draw::Machines {
-        count: 50,
-        with,
-        without,
-    };
     for (draw, table) in [
-        (Draw::Iid, &independent[..]),
-        (machines(Some(43), None), &slow_one_in[..]),
-        (machines(None, Some(43)), &slow_one_out[..]),
+        ("iid", &independent[..]),
+        ("machines:with=43", &slow_one_in[..]),
+        ("machines:without=43", &slow_one_out[..]),
     ] {
-        trace.draw = draw;
+        let trace = stragglers(&format!("trace:{}:{draw}", path.display()));
         for &(policy, p50, p99, p999, extra) in table {
             let figures = emulated(policy, &trace, 40_000).whole;
-            let what = format!("{policy} {draw:?}");
+            let what = format!("{policy} {draw}");
             near(figures.group.p50, p50, 0.01, &what);
             near(figures.group.p99, p99, 0.04, &what);
             // Forty of 40,000 groups lie beyond: the tail of a two-humped distribution moves by that much.
@@ -169,4 +174,26 @@ fn the_published_tables_come_out_within_sampling_error() {
             assert!((found - extra).abs() < 0.3, "{what}: {found}% for {extra}%");
         }
     }
+}
+
+#[test]
+fn arrivals_can_be_known_beforehand() {
+    let mut setup = setup("none", 1, 0);
+    (setup.groups, setup.burst) = (5_000, 3);
+    setup.arrivals = Arrivals::Poisson(300.0);
+    let times = collage::sim::arrivals(&setup);
+    assert_eq!((times.len(), times[0]), (5_000, 0));
+    assert!(times.is_sorted());
+    let mean_us = times[4_999] as f64 / 4_999.0;
+    assert!((mean_us - 10_000.0).abs() < 500.0, "{mean_us}");
+    setup.arrivals = Arrivals::Closed(2);
+    assert!(collage::sim::arrivals(&setup).is_empty());
+}
+
+#[test]
+fn contention_is_refused_in_virtual_time() {
+    let mut setup = setup("none", 2, 0);
+    setup.stragglers = stragglers("contention:0:0.5");
+    let error = collage::sim::run(&setup).expect_err("there is no device");
+    assert_eq!(error.code(), 424);
 }

@@ -94,9 +94,9 @@ impl<E: Classify> From<E> for Failure {
         let exit = match error.code() / 100 {
             1 | 2 => Exit::Input,
             3 => Exit::Device,
-            4 if matches!(error.code(), 410 | 420 | 423) => Exit::Usage, // an option, which a flag or setting gave
-            4 if matches!(error.code(), 421 | 422) => Exit::Input,       // a trace
-            4 if matches!(error.code(), 411 | 412) => Exit::Device, // loading a model onto a device
+            4 if matches!(error.code(), 410 | 420 | 424) => Exit::Usage, // an option, which a flag or setting gave
+            4 if matches!(error.code(), 421 | 422 | 425 | 426) => Exit::Input, // a trace, service times
+            4 if matches!(error.code(), 411 | 412 | 414) => Exit::Device, // loading a model onto a device
             4 => Exit::Runtime,
             5 => Exit::Usage,
             _ => Exit::Other,

@@ -476,6 +476,7 @@ impl Driver {
             requests,
             pending: self.scheduler.pending(),
             workers: self.workers.iter().enumerate().map(worker).collect(),
+            contention: Vec::new(), // the host's
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::backend::BackendError;
 use crate::error::Classify;
 use crate::model::ModelError;
 use crate::sched;
+use crate::straggler::StragglerError;
 
 /// One variant a cause. Those of [`sched::Error`] keep its numbers.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +78,19 @@ pub enum Error {
         /// The panic's message.
         reason: String,
     },
+    /// A straggler's trace cannot be used.
+    #[error(transparent)]
+    Straggler(#[from] StragglerError),
+    /// Injected contention does not load.
+    #[error("straggler \"{straggler}\": {device} does not load it: {reason}")]
+    Contention {
+        /// As it was described.
+        straggler: String,
+        /// Its device's name.
+        device: String,
+        /// Why.
+        reason: String,
+    },
     /// The operating system gave no thread.
     #[error("cannot start the thread {thread}: {source}")]
     Thread {
@@ -137,6 +151,8 @@ impl Classify for Error {
             Error::Load { .. } => 411,
             Error::LoadPanic { .. } => 412,
             Error::Thread { .. } => 413,
+            Error::Contention { .. } => 414,
+            Error::Straggler(error) => error.code(),
         }
     }
 

@@ -9,6 +9,7 @@
 //! by a worker: submission takes a permit or is refused at once.
 
 mod clock;
+mod contention;
 mod drive;
 mod error;
 #[cfg(feature = "nvml")]
@@ -28,8 +29,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use tokio::sync::oneshot;
 
 pub use error::Error;
-pub use stats::{Stats, WorkerStats};
-pub use straggler::{Effect, Straggler, StragglerError};
+pub use stats::{ContentionStats, Stats, WorkerStats};
 pub use ticket::{Answer, RequestOptions, Ticket, Tile};
 pub use worker::Restart;
 
@@ -37,9 +37,11 @@ use crate::backend::Device;
 use crate::image::Image;
 use crate::model::plan::Plan;
 use crate::sched::{self, AccuracyBudget, Policy, RequestId, Role, WorkerConfig};
+use crate::straggler::{Straggler, Stragglers, repetition};
 use clock::micros;
+use contention::Contention;
 use drive::{Command, Driver, Link, Permits, Submission, Tally};
-use straggler::Injector;
+use straggler::{Injector, Opened};
 use worker::Worker;
 
 /// The plans that workers run: all end with `top_k`.
@@ -108,9 +110,9 @@ pub struct Setup {
     pub deadline: Duration,
     /// A collage answer below this abstains.
     pub min_confidence: f32,
-    /// Injected stragglers.
+    /// Injected stragglers; their traces are read at the start.
     pub stragglers: Vec<Straggler>,
-    /// Of the injected stragglers.
+    /// Of the injected stragglers' draws.
     pub seed: u64,
     /// How lost workers are brought back.
     pub restart: Restart,
@@ -198,15 +200,52 @@ impl Setup {
                 device: self.device_of(handle),
             })
             .collect();
-        if let Some(s) = self
-            .stragglers
-            .iter()
-            .find(|s| s.worker >= self.base_workers + self.collage_workers)
-        {
+        if let Some(s) = self.stragglers.iter().find(|s| {
+            s.worker()
+                .is_some_and(|w| w >= self.base_workers + self.collage_workers)
+        }) {
             let expected = format!("a worker from 0 to {}", workers.len() - 1);
             return Err(Error::option("stragglers", s.to_string(), expected));
         }
         Ok(workers)
+    }
+
+    /// The luck of every worker there may be, so that it does not depend on whether the policy has collages.
+    fn injectors(&self, opened: &Opened) -> Result<Vec<Injector>, Error> {
+        let count = self.base_workers + self.collage_workers;
+        let stragglers = Stragglers::open(&self.stragglers)?;
+        let lucks = stragglers.luck(count, repetition(self.seed, 0));
+        let injector = |luck| Injector {
+            luck,
+            opened: opened.clone(),
+            collage_work: self.plans.collage_work(),
+        };
+        Ok(lucks.into_iter().map(injector).collect())
+    }
+
+    /// Starts the loads that stragglers ask for: one on a worker's device, or on each device once.
+    fn contention(&self, opened: &Opened) -> Result<Contention, Error> {
+        let mut contention = Contention::default();
+        let plans = &self.plans.base;
+        let Some(plan) = plans.iter().max_by_key(|plan| plan.capacity()) else {
+            return Ok(contention);
+        };
+        for straggler in &self.stragglers {
+            let Some(share) = straggler.contention() else {
+                continue;
+            };
+            let handles = match straggler.worker() {
+                Some(worker) => vec![worker % self.devices.len()],
+                None => (0..self.devices.len())
+                    .filter(|&handle| self.device_of(handle) == handle)
+                    .collect(),
+            };
+            for handle in handles {
+                let device = (self.device_of(handle), self.devices[handle].clone());
+                contention.add(straggler, share, device, plan.clone(), opened)?;
+            }
+        }
+        Ok(contention)
     }
 
     /// The first handle of the same device: what fails with it.
@@ -244,6 +283,7 @@ pub struct Host {
     queue: usize,
     release: Duration,
     deadline: Duration,
+    contention: Contention,
     /// `None` once it was joined.
     threads: Option<Threads>,
 }
@@ -258,13 +298,16 @@ impl Host {
     /// Starts the threads and loads every worker's plans; fails if one cannot be loaded.
     pub fn start(setup: Setup) -> Result<Host, Error> {
         let workers = setup.workers()?;
+        let opened_at = Opened::default();
         let (commands, inbox) = unbounded();
         let stop = Arc::new(AtomicBool::new(false));
         let permits = Arc::new(Permits::default());
         let (opened, openings) = unbounded();
         let mut links = Vec::new();
         let mut handles = Vec::new();
-        for (index, config) in workers.iter().enumerate() {
+        for ((index, config), injector) in
+            workers.iter().enumerate().zip(setup.injectors(&opened_at)?)
+        {
             let (sender, orders) = unbounded();
             let device = setup.devices[index % setup.devices.len()].clone();
             links.push(Link {
@@ -280,7 +323,7 @@ impl Host {
                 role: config.role,
                 device,
                 plans: setup.plans.clone(),
-                injector: Injector::new(&setup.stragglers, index, setup.seed),
+                injector,
                 restart: setup.restart,
                 orders,
                 commands: commands.clone(),
@@ -293,6 +336,7 @@ impl Host {
         }
         drop(opened);
         all_opened(&openings, workers.len())?;
+        let contention = setup.contention(&opened_at)?;
         let driver = Driver::new(
             setup.scheduling(workers),
             links,
@@ -300,6 +344,8 @@ impl Host {
             permits.clone(),
             stop,
         );
+        // Before any request can come.
+        let _ = opened_at.set(Instant::now());
         let driver = spawn("collage-scheduler".to_owned(), move || driver.run())?;
         Ok(Host {
             commands,
@@ -308,6 +354,7 @@ impl Host {
             queue: setup.queue,
             release: setup.release,
             deadline: setup.deadline,
+            contention,
             threads: Some(Threads {
                 driver,
                 workers: handles,
@@ -354,9 +401,11 @@ impl Host {
     pub fn stats(&self) -> Stats {
         let (reply, stats) = bounded(1);
         let sent = self.commands.send(Command::Stats(reply)).is_ok();
-        sent.then(|| stats.recv().ok())
-            .flatten()
-            .unwrap_or_default()
+        let stats = sent.then(|| stats.recv().ok()).flatten();
+        Stats {
+            contention: self.contention.stats(),
+            ..stats.unwrap_or_default()
+        }
     }
 
     /// Takes no more requests, waits until every accepted one is settled, and ends all threads.
@@ -369,9 +418,12 @@ impl Host {
             return Stats::default();
         };
         let _ = self.commands.send(Command::Drain);
-        let Ok((stats, exited)) = threads.driver.join() else {
+        let driver = threads.driver.join();
+        let contention = self.contention.end();
+        let Ok((mut stats, exited)) = driver else {
             return Stats::default();
         };
+        stats.contention = contention;
         for (index, worker) in threads.workers.into_iter().enumerate() {
             // A run that never ends keeps its thread, and would keep this one.
             if exited.contains(&index) {

@@ -15,6 +15,8 @@ pub struct Stats {
     pub pending: usize,
     /// In order of their indices.
     pub workers: Vec<WorkerStats>,
+    /// Injected loads beside the workers, in the order in which they were asked for.
+    pub contention: Vec<ContentionStats>,
 }
 
 /// Of one worker.
@@ -50,6 +52,23 @@ pub struct WorkerStats {
     pub restarts: u64,
     /// The last thing that went wrong.
     pub last_failure: Option<String>,
+}
+
+/// Of one load that was injected on a device.
+#[derive(Clone, Debug, Default)]
+pub struct ContentionStats {
+    /// As it was described.
+    pub straggler: String,
+    /// Index of its device among those the engine was given.
+    pub device: usize,
+    /// Its device's name.
+    pub device_name: String,
+    /// Its runs.
+    pub runs: u64,
+    /// Time spent in them.
+    pub busy: Duration,
+    /// Why it ended before the engine, if it did.
+    pub failure: Option<String>,
 }
 
 /// Service times, in microseconds, three digits, any length.

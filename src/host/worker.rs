@@ -21,6 +21,9 @@ use crate::image::Image;
 use crate::model::plan::Plan;
 use crate::sched::{JobId, Kind, RequestId, Role};
 
+/// Longer than an engine runs.
+const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
+
 /// One job.
 pub(super) struct Order {
     pub(super) job: JobId,
@@ -153,10 +156,14 @@ impl Worker {
         let outcome = catch_unwind(AssertUnwindSafe(|| programs.run(kind, &images)));
         match outcome {
             Ok(Ok(rows)) => {
-                let injected = self.injector.delay(began.elapsed());
+                let service = began.elapsed();
+                let injected = self.injector.delay(kind, rows.len(), began, service);
                 if !injected.is_zero() {
                     tracing::debug!(?injected, "injected straggling");
-                    sleep_until(Instant::now() + injected, &self.stop);
+                    let now = Instant::now();
+                    // Beyond what the platform can express: until the engine ends.
+                    let end = now.checked_add(injected).unwrap_or(now + FOREVER);
+                    sleep_until(end, &self.stop);
                 }
                 self.report(Report::Done {
                     job,
@@ -302,7 +309,7 @@ impl Drop for Farewell {
     }
 }
 
-fn panic_message(panic: &(dyn Any + Send)) -> String {
+pub(super) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic
         .downcast_ref::<&str>()
         .copied()

@@ -6,24 +6,22 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `trace` | recorded latencies, from `.npy` or `.csv` |
-//! | `straggler` | what makes workers slow |
 //! | `service` | how long a run takes on a worker |
+//! | `measured` | service times as `bench engine` measured them |
 //! | `run` | arrivals, runs and settlements, in order |
 //! | `report` | what came out, by request and by group |
 
+mod measured;
 mod report;
 mod run;
 mod service;
-mod straggler;
-mod trace;
 
+pub use measured::{Service, ServiceError};
 pub use report::{Figures, Latency, Outcome};
-pub use run::run;
-pub use straggler::{Straggler, StragglerError};
-pub use trace::{Draw, Trace, TraceError};
+pub use run::{arrivals, run};
 
 use crate::sched::{Config, Micros};
+use crate::straggler::Stragglers;
 
 /// When bursts of requests arrive.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -55,40 +53,11 @@ pub struct Setup {
     pub release: Micros,
     /// From submission: answered by then, or failed.
     pub deadline: Micros,
-    /// Base runs take their times from here, or else 10 ms each.
-    pub trace: Option<Trace>,
+    /// How long runs take of themselves; without, a base run takes what a trace among the stragglers says, or else 10 ms
+    /// an image.
+    pub service: Option<Service>,
     /// What makes runs slower than that.
-    pub stragglers: Vec<Straggler>,
+    pub stragglers: Stragglers,
     /// Of all that is drawn.
     pub seed: u64,
-}
-
-/// Draws; splitmix64 (Steele, Lea, Flood 2014).
-#[derive(Clone, Copy, Debug)]
-struct Dice(u64);
-
-impl Dice {
-    /// An own sequence for each place in which something is drawn.
-    fn new(seed: u64, place: u64) -> Self {
-        let mut dice = Dice(seed ^ place.wrapping_mul(0xD1B5_4A32_D192_ED03));
-        Dice(dice.next())
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// In 0..1.
-    fn uniform(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    /// In 0..n; 0 for none.
-    fn below(&mut self, n: usize) -> usize {
-        ((u128::from(self.next()) * n as u128) >> 64) as usize
-    }
 }

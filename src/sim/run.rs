@@ -5,24 +5,58 @@ use std::collections::BinaryHeap;
 
 use super::report::{Outcome, Tally};
 use super::service::Machines;
-use super::{Arrivals, Dice, Setup};
+use super::{Arrivals, Setup};
 use crate::sched::{
     Action, Answer, Error, Event, JobId, Micros, RequestId, Scheduler, Stats, WorkerId,
 };
+use crate::straggler::{Dice, LOTS, StragglerError, repetition};
+
+/// Where arrivals are drawn.
+const ARRIVALS: u64 = 3;
+
+/// When the groups of the first repetition arrive; empty for a closed loop, where it depends on the answers.
+pub fn arrivals(setup: &Setup) -> Vec<Micros> {
+    let mut dice = Dice::new(repetition(setup.seed, 0), ARRIVALS);
+    let mut next = Some(0);
+    let mut times = Vec::new();
+    while let Some(now) = next.filter(|_| times.len() < setup.groups) {
+        times.push(now);
+        next = after(setup, now, &mut dice);
+    }
+    if matches!(setup.arrivals, Arrivals::Closed(_)) {
+        times.clear();
+    }
+    times
+}
+
+/// When the group after one that arrives now does, where that does not depend on answers.
+fn after(setup: &Setup, now: Micros, dice: &mut Dice) -> Option<Micros> {
+    let gap = |requests_a_second: f64| setup.burst.max(1) as f64 * 1e6 / requests_a_second;
+    let wait = match setup.arrivals {
+        Arrivals::Poisson(rate) => -(1.0 - dice.uniform()).ln() * gap(rate),
+        Arrivals::Even(rate) => gap(rate),
+        Arrivals::Closed(_) => return None,
+    };
+    Some(now.saturating_add(wait.round() as Micros))
+}
 
 /// Runs it: all repetitions, their figures pooled.
-pub fn run(setup: &Setup) -> Outcome {
+///
+/// # Errors
+/// [`StragglerError::NeedsDevice`] if a straggler is real work, which virtual time cannot have.
+pub fn run(setup: &Setup) -> Result<Outcome, StragglerError> {
+    setup.stragglers.without_device()?;
     let mut whole = Tally::default();
     let mut steady = Tally::default();
     for repeat in 0..setup.repeats {
-        let seed = Dice::new(setup.seed, repeat as u64).next();
+        let seed = repetition(setup.seed, repeat as u64);
         let mut one = One::new(setup, seed, &mut whole, &mut steady);
         one.run();
         let (stats, learnt) = (one.scheduler.stats(), one.learnt);
         whole.account(&stats, &Stats::default());
         steady.account(&stats, &learnt.unwrap_or_default());
     }
-    Outcome::new(setup, whole, steady)
+    Ok(Outcome::new(setup, whole, steady))
 }
 
 /// A group while it waits.
@@ -56,13 +90,13 @@ impl<'a> One<'a> {
     fn new(setup: &'a Setup, seed: u64, whole: &'a mut Tally, steady: &'a mut Tally) -> Self {
         let mut config = setup.scheduler.clone();
         if let crate::sched::Placement::Random { seed: lots } = &mut config.placement {
-            *lots = Dice::new(seed, 2).next();
+            *lots = Dice::new(seed, LOTS).next();
         }
         Self {
             setup,
             scheduler: Scheduler::new(config),
             machines: Machines::new(setup, seed),
-            dice: Dice::new(seed, 3),
+            dice: Dice::new(seed, ARRIVALS),
             now: 0,
             ends: BinaryHeap::new(),
             groups: Vec::new(),
@@ -117,14 +151,9 @@ impl<'a> One<'a> {
             left: burst as u32,
             slowest: 0,
         });
-        let gap = |requests_a_second: f64| burst as f64 * 1e6 / requests_a_second;
         self.next_at = match self.setup.arrivals {
-            Arrivals::Poisson(rate) => {
-                let wait = -(1.0 - self.dice.uniform()).ln() * gap(rate);
-                Some(self.now.saturating_add(wait.round() as Micros))
-            }
-            Arrivals::Even(rate) => Some(self.now.saturating_add(gap(rate).round() as Micros)),
             Arrivals::Closed(most) => (self.groups.len() < most).then_some(self.now),
+            _ => after(self.setup, self.now, &mut self.dice),
         };
         for id in first..first + burst {
             self.handle(Event::Submit {

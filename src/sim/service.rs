@@ -1,81 +1,59 @@
-//! How long a run takes on a worker: a draw from the trace, times the run's work, and what stragglers add.
+//! How long a run takes on a worker: its own time, and what stragglers make of it.
 
-use super::trace::Draw;
-use super::{Dice, Setup};
+use super::Setup;
+use super::measured::Of;
 use crate::sched::{Kind, Micros};
+use crate::straggler::{Dice, Luck, Own};
 
-/// Without a trace every base run takes this long.
+/// Where neither service times nor a trace say it, a base run takes this long for each image.
 const DEFAULT_US: f64 = 10_000.0;
+/// Where own times are drawn, for each worker.
+const OWN: u64 = 1 << 62;
 
 /// The machines of one repetition.
 pub(super) struct Machines<'a> {
     setup: &'a Setup,
-    /// Each worker's own times in seconds, and its own dice: the n-th run on a worker has the same luck whatever else
-    /// happens.
-    workers: Vec<(Option<&'a [f64]>, Dice)>,
+    workers: Vec<Machine>,
+    /// Service times of the base and of this policy's collage.
+    own: Option<[Of<'a>; 2]>,
+}
+
+/// One worker: the n-th run on it has the same luck whatever else happens.
+struct Machine {
+    luck: Luck,
+    dice: Dice,
 }
 
 impl<'a> Machines<'a> {
     pub(super) fn new(setup: &'a Setup, seed: u64) -> Self {
         let count = setup.scheduler.workers.len();
-        let chosen = choose(setup, count, &mut Dice::new(seed, 1));
-        let workers =
-            (0..count).map(|i| (chosen.get(i).copied(), Dice::new(seed, 1_000 + i as u64)));
+        let lucks = setup.stragglers.luck(count, seed).into_iter().enumerate();
+        let machine = |(i, luck)| Machine {
+            luck,
+            dice: Dice::new(seed, OWN | i as u64),
+        };
+        // A policy that does not say its grid is simulated at the paper's.
+        let grid = setup.scheduler.policy.grid().unwrap_or((3, 3));
+        let service = setup.service.as_ref();
         Self {
             setup,
-            workers: workers.collect(),
+            workers: lucks.map(machine).collect(),
+            own: service.map(|s| [s.base(), s.collage(grid, setup.scheduler.collage_work)]),
         }
     }
 
     /// Of a run that begins now.
     pub(super) fn time(&mut self, worker: usize, kind: Kind, images: usize, now: Micros) -> Micros {
-        let (times, dice) = &mut self.workers[worker];
-        let seconds = times.and_then(|times| times.get(dice.below(times.len())));
-        let draw = seconds.map_or(DEFAULT_US, |seconds| seconds * 1e6);
+        let Machine { luck, dice } = &mut self.workers[worker];
         let work = match kind {
             Kind::Base => images as f64,
             Kind::Collage => self.setup.scheduler.collage_work,
         };
-        let stragglers = self.setup.stragglers.iter();
-        let time = stragglers.fold(draw * work, |time, s| s.apply(time, worker, now, dice));
-        (time.round() as Micros).max(1)
-    }
-}
-
-/// Each worker's times.
-fn choose<'a>(setup: &'a Setup, workers: usize, dice: &mut Dice) -> Vec<&'a [f64]> {
-    let Some(trace) = &setup.trace else {
-        return Vec::new();
-    };
-    let Draw::Machines {
-        count,
-        with,
-        without,
-    } = trace.draw
-    else {
-        return vec![&trace.seconds[..]; workers];
-    };
-    let pool = |other: Option<usize>| {
-        let others = (0..count).filter(move |m| Some(m + 1) != without && Some(m + 1) != other);
-        others.collect::<Vec<_>>()
-    };
-    let mut chosen: Vec<usize> = with.map(|m| m - 1).into_iter().collect();
-    while chosen.len() < workers {
-        // Distinct machines as long as there are any left; then all over again.
-        let mut pool = pool(with.filter(|_| chosen.len() == 1));
-        if pool.is_empty() {
-            pool = vec![0];
-        }
-        shuffle(&mut pool, dice);
-        pool.truncate(workers - chosen.len());
-        chosen.extend(pool);
-    }
-    shuffle(&mut chosen, dice);
-    chosen.iter().map(|&m| trace.machine(m, count)).collect()
-}
-
-fn shuffle(items: &mut [usize], dice: &mut Dice) {
-    for i in (1..items.len()).rev() {
-        items.swap(i, dice.below(i + 1));
+        let own = match (&self.own, kind) {
+            (None, _) => Own::Assumed(DEFAULT_US * work),
+            (Some([base, _]), Kind::Base) => Own::Known(base.us(images, dice.uniform())),
+            (Some([_, collage]), Kind::Collage) => Own::Known(collage.us(1, dice.uniform())),
+        };
+        (luck.time(own, work, now).round() as Micros).max(1)
     }
 }

@@ -24,6 +24,8 @@ pub struct Peak {
 /// One row of the result.
 #[derive(Debug, Serialize)]
 pub struct Row {
+    /// "base" or "collage".
+    pub role: &'static str,
     pub network: String,
     pub grid: Grid,
     pub dtype: String,
@@ -184,6 +186,7 @@ fn row(network: &Network, loaded: &Loaded, peak: Peak, samples: &Samples) -> Res
     let share_of_peak_tflops = peak.tflops.map(|p| tflops / p);
     let share_of_peak_gb_per_s = peak.gb_per_s.map(|p| gb_per_s / p);
     Ok(Row {
+        role: network.role,
         network: network.name.clone(),
         grid: network.grid,
         dtype: plan.dtype.to_string(),

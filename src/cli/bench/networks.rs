@@ -53,6 +53,8 @@ enum InputKind {
 
 /// A network at one grid.
 pub struct Network {
+    /// "base" or "collage".
+    pub role: &'static str,
     /// "resnet50", or "collage 3x3".
     pub name: String,
     pub model: Model,
@@ -82,11 +84,12 @@ impl Networks {
         if self.grid.is_some() && self.collage.is_none() {
             return Err(Failure::usage("--grid goes with --collage"));
         }
-        let base = self.base()?.map(|model| self.network(model, Grid::ONE));
+        let base = self.base()?;
+        let base = base.map(|model| self.network("base", model, Grid::ONE));
         let collage = self.collage.as_deref().map(|file| {
             let model = open_collage(file)?;
             let grid = self.grid.unwrap_or(usual_grid(&model));
-            Ok::<_, Failure>(self.network(model, grid))
+            Ok::<_, Failure>(self.network("collage", model, grid))
         });
         Ok(base.into_iter().chain(collage.transpose()?).collect())
     }
@@ -112,12 +115,13 @@ impl Networks {
         }
     }
 
-    fn network(&self, model: Model, grid: Grid) -> Network {
+    fn network(&self, role: &'static str, model: Model, grid: Grid) -> Network {
         let name = match grid {
             Grid::ONE => model.name().to_string(),
             grid => format!("{} {grid}", model.name()),
         };
         Network {
+            role,
             name,
             model,
             grid,

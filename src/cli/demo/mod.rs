@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use collage::config::Layer;
 use collage::engine::Policy;
+use collage::straggler::HELP;
 
 use super::console::Console;
 use super::failure::Failure;
@@ -27,17 +28,20 @@ Examples:
   collage demo --stragglers slow:0:50 --grid 2x2    another straggler, another collage
   collage demo --release 5ms --rate 900             an earlier release, twice the load
 
-Stragglers are injected: slow:WORKER:FACTOR[:PROBABILITY] makes a worker's runs take FACTOR times as long,
-pause:WORKER:MS[:PROBABILITY] makes them wait. A straggling worker sleeps; it takes no processor time from the others.
-Base workers are counted from 0, the collage worker comes after them.
+A straggling worker sleeps, but for contention; it takes no processor time from the others. Base workers are counted from
+0, the collage worker comes after them.
 
 Figures depend on the machine. What does not depend on it is set by --seed: the order of the images and the draws of
 injected straggling.
 ";
 
+fn after_help() -> String {
+    format!("{EXAMPLES}\n{HELP}")
+}
+
 /// Serve the held-out digits twice, with one worker made to straggle: without redundancy, then with a collage
 #[derive(Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = after_help())]
 pub struct Demo {
     /// Write a page that shows and explains the result; it needs nothing beside it
     #[arg(long, value_name = "FILE.html")]

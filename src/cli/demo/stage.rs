@@ -285,7 +285,7 @@ fn pace(options: &mut Options, given: &Layer, interval_ms: f64) -> Result<(), Fa
     match options
         .stragglers
         .iter()
-        .find(|straggler| straggler.worker >= workers)
+        .find(|straggler| straggler.worker().is_some_and(|w| w >= workers))
     {
         Some(beyond) => {
             let last = workers - 1;

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use collage::sim::{self, Figures, Latency, Outcome};
+use collage::straggler::HELP;
 use serde::Serialize;
 
 use super::console::Console;
@@ -16,25 +17,28 @@ const EXAMPLES: &str = "\
 Examples:
   collage simulate --workers 10 --rate 500 --stragglers slow:3:5
       which policy copes with a worker that takes five times as long
-  collage simulate --trace cloud.npy:machines --workers 50 --rate 200 --requests 1000000
+  collage simulate --stragglers trace:cloud.npy:machines --workers 50 --rate 200 --requests 1000000
       a million requests on machines of a recorded trace
   collage simulate --config paper.toml --json
       a simulation that somebody described in a file; its keys are the flags, with _ for -
+  collage --json bench engine --model digits --collage digits --batch 1,2,4,8 > engine.json
+  collage simulate --service engine.json --max-batch 8 --workers 10 --rate 5000
+      how this machine's own runs would queue on ten workers
 
-A trace is a .npy or .csv of seconds. FILE draws every run from all of it; FILE:machines[=N] takes it as N machines one
-after another (50), of which each worker is one; :with=K makes sure that machine K, from 1, is among them, :without=K
-that it is not. Without a trace a base run takes 10 ms.
+Base runs take 10 ms an image; or what --service measured, by their batch, with its spread; or what a trace says, if that
+is longer or there is no --service. A collage whose grid was not measured takes its work's share of a base run.
 
-Stragglers: slow:WORKER:FACTOR[:PROB], pause:WORKER:MS[:PROB], pareto:WORKER:SHAPE[:PROB], burst:EVERY_S:FOR_S:FACTOR;
-WORKER is an index or *, and @FROM-TO at the end limits one to those seconds.
-
-No image is classified: collage answers count as confident. Runs hold one image; encoding and network cost nothing. The
+No image is classified: collage answers count as confident. Encoding and network cost nothing but what --service measured. The
 extra columns are backup runs, probes included, over base runs, and the same weighted by their work.
 ";
 
+fn after_help() -> String {
+    format!("{EXAMPLES}\n{HELP}")
+}
+
 /// Compare policies in virtual time: the engine's own scheduler, with service times from a trace
 #[derive(Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = after_help())]
 pub struct Simulate {
     /// TOML file with the settings that the flags do not give
     #[arg(long, value_name = "FILE")]
@@ -58,7 +62,7 @@ impl Simulate {
         let bar = console.progress(setups.len() as u64, "simulating");
         let mut outcomes = Vec::new();
         for setup in &setups {
-            outcomes.push(sim::run(setup));
+            outcomes.push(sim::run(setup)?);
             bar.inc(1);
         }
         bar.finish_and_clear();

@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::Args;
 use collage::config::duration;
 use collage::sched::{AccuracyBudget, Config, HealthConfig, Placement, Policy, Role, WorkerConfig};
-use collage::sim::{Arrivals, Setup, Straggler, Trace};
+use collage::sim::{Arrivals, Service, Setup};
+use collage::straggler::{Straggler, Stragglers};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::failure::Failure;
@@ -49,13 +50,23 @@ pub struct Settings {
     /// How long a group waits for members before its collage runs with blank tiles [default: 5ms]
     #[arg(long, value_name = "TIME")]
     group_wait: Option<String>,
-    /// Service times, see below
-    #[arg(long, value_name = "TRACE")]
-    trace: Option<String>,
+    /// How long a request waits for others to share its base run [default: 0ms]
+    #[arg(long, value_name = "TIME")]
+    batch_wait: Option<String>,
+    /// Most images of a base run [default: 1]
+    #[arg(long, value_name = "N")]
+    max_batch: Option<usize>,
+    /// Most accepted and unanswered requests; beyond, they fail as overloaded [default: no limit]
+    #[arg(long, value_name = "N")]
+    queue: Option<usize>,
+    /// Service times: what `collage bench engine --json` wrote, see below
+    #[arg(long, value_name = "FILE.json")]
+    service: Option<String>,
     /// What makes workers slower, see below; repeats
     #[arg(long, value_name = "STRAGGLER", value_delimiter = ',')]
     stragglers: Option<Vec<String>>,
-    /// Work of one tile of the collage network over that of a base run [default: 0.1111, so that 3x3 costs one run]
+    /// Work of one tile of the collage network over that of a base run [default: that of --service, or else 0.1111, so that
+    /// 3x3 costs one run]
     #[arg(long, value_name = "SHARE")]
     tile_work: Option<f64>,
     /// Most hedges, re-sent requests and lazy collages, as a share of the base runs' work [default: 0.25]
@@ -85,6 +96,12 @@ pub struct Settings {
     /// Of all that is drawn [default: 0]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+}
+
+/// What says how long runs take.
+struct Times {
+    service: Option<Service>,
+    stragglers: Stragglers,
 }
 
 const POLICIES: [&str; 6] = [
@@ -118,7 +135,10 @@ impl Settings {
             release: self.release.or(next.release),
             deadline: self.deadline.or(next.deadline),
             group_wait: self.group_wait.or(next.group_wait),
-            trace: self.trace.or(next.trace),
+            batch_wait: self.batch_wait.or(next.batch_wait),
+            max_batch: self.max_batch.or(next.max_batch),
+            queue: self.queue.or(next.queue),
+            service: self.service.or(next.service),
             stragglers: self.stragglers.or(next.stragglers),
             tile_work: self.tile_work.or(next.tile_work),
             budget: self.budget.or(next.budget),
@@ -155,18 +175,10 @@ impl Settings {
 
     /// One simulation for each policy.
     pub fn setups(&self) -> Result<Vec<Setup>, Failure> {
-        let trace = self.trace.as_deref().map(Trace::open).transpose()?;
-        let texts = self.stragglers.iter().flatten();
-        let stragglers: Vec<Straggler> = texts.map(|s| s.parse()).collect::<Result<_, _>>()?;
-        let beyond = stragglers
-            .iter()
-            .find(|s| s.worker().is_some_and(|w| w >= self.all_workers()));
-        if let Some(straggler) = beyond {
-            let last = self.all_workers() - 1;
-            return Err(Failure::usage(format!(
-                "--stragglers {straggler}: workers are 0 to {last}"
-            )));
-        }
+        let times = Times {
+            service: self.service.as_deref().map(Service::read).transpose()?,
+            stragglers: self.stragglers()?,
+        };
         let policies = match &self.policies {
             Some(policies) => policies.clone(),
             None => POLICIES.map(String::from).to_vec(),
@@ -175,17 +187,27 @@ impl Settings {
             text.parse::<Policy>()
                 .map_err(|e| Failure::usage(format!("--policies: {e}")))
         });
-        policies
-            .map(|policy| self.setup(policy?, &trace, &stragglers))
-            .collect()
+        policies.map(|policy| self.setup(policy?, &times)).collect()
     }
 
-    fn setup(
-        &self,
-        policy: Policy,
-        trace: &Option<Trace>,
-        stragglers: &[Straggler],
-    ) -> Result<Setup, Failure> {
+    fn stragglers(&self) -> Result<Stragglers, Failure> {
+        let texts = self.stragglers.iter().flatten();
+        let described: Vec<Straggler> = texts.map(|s| s.parse()).collect::<Result<_, _>>()?;
+        let beyond = described
+            .iter()
+            .find(|s| s.worker().is_some_and(|w| w >= self.all_workers()));
+        if let Some(straggler) = beyond {
+            let last = self.all_workers() - 1;
+            return Err(Failure::usage(format!(
+                "--stragglers {straggler}: workers are 0 to {last}"
+            )));
+        }
+        let stragglers = Stragglers::open(&described)?;
+        stragglers.without_device()?;
+        Ok(stragglers)
+    }
+
+    fn setup(&self, policy: Policy, times: &Times) -> Result<Setup, Failure> {
         let burst = within("--burst", self.burst(), 1, 10_000)?;
         let repeats = within("--repeats", self.repeats.unwrap_or(1), 1, 10_000_000)?;
         let requests = within(
@@ -196,23 +218,23 @@ impl Settings {
         )?;
         let groups = requests.div_ceil(burst).div_ceil(repeats);
         let warm_up = within("--warm-up", self.warm_up(), 0, groups - 1)?;
-        let scheduler = self.scheduler(policy)?;
+        let scheduler = self.scheduler(policy, times)?;
         Ok(Setup {
             scheduler,
-            arrivals: self.arrivals(trace)?,
+            arrivals: self.arrivals(times)?,
             burst,
             groups,
             warm_up,
             repeats,
             release: time("--release", &self.release, "20ms")?,
             deadline: time("--deadline", &self.deadline, "60s")?,
-            trace: trace.clone(),
-            stragglers: stragglers.to_vec(),
+            service: times.service.clone(),
+            stragglers: times.stragglers.clone(),
             seed: self.seed(),
         })
     }
 
-    fn scheduler(&self, policy: Policy) -> Result<Config, Failure> {
+    fn scheduler(&self, policy: Policy, times: &Times) -> Result<Config, Failure> {
         let base = within("--workers", self.workers.unwrap_or(10), 1, 100_000)?;
         let own = within(
             "--collage-workers",
@@ -237,7 +259,12 @@ impl Settings {
             .enumerate()
             .map(|(device, role)| WorkerConfig { role, device });
         let (rows, cols) = policy.grid().unwrap_or((3, 3));
-        let tile_work = positive("--tile-work", self.tile_work.unwrap_or(1.0 / 9.0))?;
+        let measured = times
+            .service
+            .as_ref()
+            .and_then(|s| s.tile_work((rows, cols)));
+        let tile_work = self.tile_work.or(measured).unwrap_or(1.0 / 9.0);
+        let tile_work = positive("--tile-work", tile_work)?;
         let budget = self.budget.unwrap_or(Config::default().budget);
         Ok(Config {
             workers: workers.collect(),
@@ -251,8 +278,9 @@ impl Settings {
             },
             accuracy: self.accuracy()?,
             group_wait: time("--group-wait", &self.group_wait, "5ms")?,
-            max_batch: 1,
-            queue: usize::MAX,
+            max_batch: within("--max-batch", self.max_batch.unwrap_or(1), 1, 4096)?,
+            batch_wait: time("--batch-wait", &self.batch_wait, "0ms")?,
+            queue: within("--queue", self.queue.unwrap_or(usize::MAX), 1, usize::MAX)?,
             depth: if self.no_queueing == Some(true) {
                 usize::MAX
             } else {
@@ -279,11 +307,14 @@ impl Settings {
         Ok(Some(AccuracyBudget { budget, drop }))
     }
 
-    fn arrivals(&self, trace: &Option<Trace>) -> Result<Arrivals, Failure> {
+    fn arrivals(&self, times: &Times) -> Result<Arrivals, Failure> {
         if let Some(groups) = self.closed {
             return Ok(Arrivals::Closed(within("--closed", groups, 1, 1_000_000)?));
         }
-        let mean_s = trace.as_ref().map_or(0.01, Trace::mean_s);
+        let own_s = times.service.as_ref().map(Service::mean_s);
+        let traced_s = times.stragglers.mean_s();
+        let mean_s = own_s.into_iter().chain(traced_s).reduce(f64::max);
+        let mean_s = mean_s.unwrap_or(0.01);
         let half = self.all_workers() as f64 / mean_s.max(1e-6) / 2.0;
         let rate = positive("--rate", self.rate.unwrap_or(half))?;
         Ok(match self.even {
