@@ -94,13 +94,18 @@ impl Fake {
     }
 }
 
+/// In the place of a worker's index: an injected load.
+pub const CONTENTION: usize = usize::MAX;
+
 /// Index in the worker's thread name.
 fn this_worker() -> usize {
     let thread = std::thread::current();
-    let index = thread
-        .name()
-        .and_then(|n| n.strip_prefix("collage-worker-"))
-        .and_then(|n| n.parse().ok());
+    let name = thread.name().expect("all threads of an engine have names");
+    if name.starts_with("collage-contention-") {
+        return CONTENTION;
+    }
+    let index = name.strip_prefix("collage-worker-");
+    let index = index.and_then(|n| n.parse().ok());
     index.expect("programs run on worker threads")
 }
 
