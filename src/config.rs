@@ -18,7 +18,6 @@ mod tests;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -26,7 +25,7 @@ use serde::Deserialize;
 pub use error::ConfigError;
 pub use syntax::{DurationSyntax, duration};
 
-use crate::backend::{self, BackendError, BackendKind, Device, DeviceSpec};
+use crate::backend::DeviceList;
 use crate::engine::{AccuracyBudget, Options, Policy, Straggler};
 use crate::model::plan::Grid;
 use crate::model::{Model, ModelError};
@@ -56,10 +55,11 @@ pub struct Layer {
     #[serde(deserialize_with = "syntax::text")]
     #[arg(long, env = "COLLAGE_GRID", value_name = "RxC")]
     pub grid: Option<Grid>,
-    /// Where to run: auto, cuda[:i], wgpu[:i] or cpu[:THREADS], the threads of each worker [default: auto]
-    #[serde(deserialize_with = "syntax::text")]
+    /// Where to run: auto, cuda[:i], wgpu[:i] or cpu[:THREADS], the threads of each worker; or several with commas between,
+    /// over which workers are dealt in turn; cuda:* and wgpu:* are all of a kind [default: auto]
+    #[serde(deserialize_with = "syntax::list")]
     #[arg(long, env = "COLLAGE_DEVICE", value_name = "DEVICE")]
-    pub device: Option<DeviceSpec>,
+    pub device: Option<DeviceList>,
     /// Workers for base runs; their indices come first [default: 1]
     #[arg(long, env = "COLLAGE_WORKERS", value_name = "N")]
     pub workers: Option<usize>,
@@ -244,7 +244,7 @@ impl Settings {
         &self.layer
     }
 
-    /// Opens the models and the device. `embedded` gives the base and the collage to use where no model is named.
+    /// Opens the models and the devices. `embedded` gives the base and the collage to use where no model is named.
     pub fn options(
         &self,
         embedded: impl FnOnce() -> Result<(Model, Model), ModelError>,
@@ -263,12 +263,12 @@ impl Settings {
                 (base, layer.collage.as_ref().map(Model::open).transpose()?)
             }
         };
-        // The device is opened last but named first: its threads depend on the workers that share it.
+        // Devices are opened last but named first: a CPU's threads depend on the workers that share it.
         let workers = layer
             .workers
             .unwrap_or(1)
             .saturating_add(layer.collage_workers.unwrap_or(1));
-        let devices = open_devices(layer.device.unwrap_or_default(), workers)?;
+        let devices = layer.device.clone().unwrap_or_default().open(workers)?;
         let default = Options::new(base, devices);
         let options = Options {
             collage,
@@ -299,29 +299,4 @@ impl Settings {
         }
         Ok(options)
     }
-}
-
-/// Opens the device. A CPU's cores are divided among the workers unless their threads were given; with more than one
-/// each, every worker gets threads of its own, so that none waits for another's run.
-fn open_devices(spec: DeviceSpec, workers: usize) -> Result<Vec<Arc<dyn Device>>, BackendError> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = (cores / workers.max(1)).clamp(1, 1024);
-    let threads = match spec {
-        DeviceSpec::Cpu(threads) => threads.unwrap_or(share),
-        _ => {
-            let device = backend::open(&spec)?;
-            if device.info().backend != BackendKind::Cpu {
-                return Ok(vec![device]);
-            }
-            share // `auto` found nothing better than the CPU
-        }
-    };
-    let handles = if threads == 1 {
-        1
-    } else {
-        workers.clamp(1, cores)
-    };
-    (0..handles)
-        .map(|_| backend::open(&DeviceSpec::Cpu(Some(threads))))
-        .collect()
 }

@@ -99,6 +99,54 @@ fn answers_are_the_processors_alone_and_side_by_side() {
 }
 
 #[test]
+fn workers_are_dealt_over_several_devices() {
+    let claim = "workers are dealt over several devices";
+    let Some(variables) = environment(Build::Plain, claim, &[("SIMT_DEVICES", "2")]) else {
+        return;
+    };
+    let arguments = [
+        "--json",
+        "demo",
+        "--device",
+        "cuda:*",
+        "--workers",
+        "2",
+        "--requests",
+        "8",
+        "--burst",
+        "4",
+        "--grid",
+        "2x2",
+        "--rate",
+        "40",
+        "--deadline",
+        "30s",
+        "--stragglers",
+        "pause:0:1",
+    ];
+    let output = collage(&arguments).envs(variables.clone()).output();
+    let output = output.expect("the binary starts");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{error}");
+    let outcome: Value = serde_json::from_slice(&output.stdout).expect("one JSON document");
+    let device = outcome["device"].as_str().expect("a text");
+    assert!(
+        device.contains("cuda:0 ") && device.contains("cuda:1 "),
+        "{device}"
+    );
+    assert_eq!(outcome["runs"][0]["answered"], 8, "{outcome}");
+    // Both base workers, and with them both devices, had runs.
+    for worker in outcome["runs"][0]["workers"].as_array().expect("workers") {
+        assert!(worker["runs"].as_u64() > Some(0), "{worker}");
+    }
+    let mut command = collage(&["demo", "--device", "cuda:2,cuda:0"]);
+    let output = command.envs(variables).output().expect("the binary starts");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{error}");
+    assert!(error.contains("no cuda device 2"), "{error}");
+}
+
+#[test]
 fn compiling_without_a_compiler_says_where_to_get_one() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let out = folder.path().display().to_string();

@@ -17,6 +17,8 @@ fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, String) {
 fn usage_is_two() {
     for (arguments, named) in [
         (&["demo", "--device", "tpu"][..], "--device"),
+        (&["demo", "--device", "cuda:0,cuda:0"], "named twice"),
+        (&["demo", "--device", "auto,cpu"], "auto chooses one"),
         (&["demo", "--stragglers", "slow:x:2"], "--stragglers"),
         (
             &["demo", "--stragglers", "slow:99:2", "--requests", "1"],

@@ -108,6 +108,48 @@ pub fn discover() -> Vec<Found> {
     found
 }
 
+/// All usable devices of a kind. An adapter that is emulated on the CPU counts only where there is no other.
+///
+/// # Errors
+/// [`BackendError::NoDevice`] if there is none, with the reason.
+pub(super) fn all_of(kind: BackendKind) -> Result<Vec<DeviceSpec>, BackendError> {
+    let (mut real, mut software) = (Vec::new(), Vec::new());
+    let mut reason = "none is usable".to_owned();
+    for found in discover() {
+        match found {
+            Found::Usable(info) if info.backend == kind => {
+                let spec = match kind {
+                    BackendKind::Cuda => DeviceSpec::Cuda(info.index),
+                    BackendKind::Wgpu => DeviceSpec::Wgpu(info.index),
+                    BackendKind::Cpu => DeviceSpec::Cpu(None),
+                };
+                let list = if info.software {
+                    &mut software
+                } else {
+                    &mut real
+                };
+                list.push(spec);
+            }
+            Found::Unusable {
+                backend,
+                reason: why,
+                remedy,
+                ..
+            } if backend == kind => reason = format!("{why}; {remedy}"),
+            _ => {}
+        }
+    }
+    let found = if real.is_empty() { software } else { real };
+    if found.is_empty() {
+        return Err(BackendError::NoDevice {
+            backend: kind,
+            index: 0,
+            reason,
+        });
+    }
+    Ok(found)
+}
+
 /// Opens what the flag names.
 pub fn open(spec: &DeviceSpec) -> Result<Arc<dyn Device>, BackendError> {
     match *spec {

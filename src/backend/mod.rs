@@ -16,6 +16,7 @@ pub mod check;
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+mod device_list;
 pub mod discover;
 pub mod resample;
 pub mod timing;
@@ -24,6 +25,7 @@ mod top_k;
 #[cfg(feature = "wgpu")]
 pub mod webgpu;
 
+pub use device_list::{DeviceList, DeviceListError};
 pub use discover::{DeviceSpec, DeviceSpecError, Found, discover, open};
 pub use timing::{Choice, Timings};
 

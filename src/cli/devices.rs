@@ -17,6 +17,7 @@ Examples:
   collage devices --json      the same for scripts
 
 A device is named to the other commands as --device BACKEND:INDEX, such as wgpu:0. `auto` takes the first one marked so.
+Commands with workers deal them over several: --device cuda:0,cuda:1, or --device cuda:* for all of a kind.
 ";
 
 /// Show the devices of this machine, and why a backend is not usable

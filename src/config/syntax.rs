@@ -1,9 +1,10 @@
 //! How values are written, and how near two names are.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::str::FromStr;
 use std::time::Duration;
 
+use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// A text that is no time.
@@ -58,6 +59,36 @@ pub(super) fn texts<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(
         .collect::<Result<_, _>>()
         .map(Some)
         .map_err(serde::de::Error::custom)
+}
+
+/// A value that is a list in its own syntax, with commas, or a list of texts.
+pub(super) fn list<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(
+    from: D,
+) -> Result<Option<T>, D::Error> {
+    struct Texts;
+
+    impl<'de> Visitor<'de> for Texts {
+        type Value = String;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a string or a list of strings")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<String, E> {
+            Ok(text.to_owned())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut texts: A) -> Result<String, A::Error> {
+            let mut all = Vec::new();
+            while let Some(text) = texts.next_element::<String>()? {
+                all.push(text);
+            }
+            Ok(all.join(","))
+        }
+    }
+
+    let text = from.deserialize_any(Texts)?;
+    text.parse().map(Some).map_err(serde::de::Error::custom)
 }
 
 pub(super) fn text_duration<'de, D: Deserializer<'de>>(

@@ -103,6 +103,10 @@ fn a_wrong_value_is_named_with_its_file_and_key() {
         ("grid = \"3\"", "grid", "ROWSxCOLS"),
         ("policy = \"hedge\"", "policy", "p50 to p99.9 or a time"),
         ("device = \"tpu\"", "device", "cpu[:THREADS]"),
+        ("device = [\"cpu\", \"tpu\"]", "device", "\"tpu\""),
+        ("device = [\"cpu\", \"cpu:2\"]", "device", "named twice"),
+        ("device = 3", "device", "a string or a list of strings"),
+        ("device = []", "device", "expected auto"),
         (
             "stragglers = [\"slow:0\"]",
             "stragglers",
@@ -160,4 +164,17 @@ fn times_are_read_with_their_unit_only() {
     ] {
         assert!(duration(wrong).is_err(), "{wrong}");
     }
+}
+
+#[test]
+fn devices_are_a_text_or_a_list_in_the_file_and_a_text_with_commas_as_a_flag() {
+    let device = |toml: &str| parse(toml).expect(toml).device;
+    let expected = flags(&["--device", "cuda:0,cuda:1"]).device;
+    assert!(expected.is_some());
+    assert_eq!(device("device = \"cuda:0,cuda:1\""), expected);
+    assert_eq!(device("device = [\"cuda:0\", \"cuda:1\"]"), expected);
+    assert_eq!(
+        device("device = [\"cpu:1\"]"),
+        flags(&["--device", "cpu:1"]).device
+    );
 }

@@ -84,8 +84,19 @@ impl Stage {
     }
 
     fn device(&self) -> &Arc<dyn Device> {
-        // `Settings::options` opens at least one, and all are alike.
+        // `Settings::options` opens at least one.
         &self.options.devices[0]
+    }
+
+    /// Each device once.
+    fn devices(&self) -> String {
+        let mut names: Vec<String> = Vec::new();
+        for name in self.options.devices.iter().map(|d| describe(d.info())) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names.join("; ")
     }
 
     fn stragglers(&self) -> Vec<String> {
@@ -104,7 +115,7 @@ impl Stage {
             thousands(self.order.len() as u64),
             self.images.len(),
             self.rate,
-            describe(self.device().info()),
+            self.devices(),
             self.options.base_workers,
             self.options.collage_workers,
             self.options.grid,
@@ -173,7 +184,7 @@ impl Stage {
         let base_macs = runs[1].base_images * image;
         Outcome {
             headline: Outcome::headline(&runs),
-            device: describe(self.device().info()),
+            device: self.devices(),
             version: env!("CARGO_PKG_VERSION"),
             started,
             seed: self.options.seed,
@@ -311,7 +322,10 @@ fn command(given: &Layer, options: &Options, rate: f64, burst: usize, requests: 
     if let Some(arch) = &given.arch {
         flag("arch", arch.clone());
     }
-    flag("device", given.device.unwrap_or_default().to_string());
+    flag(
+        "device",
+        given.device.clone().unwrap_or_default().to_string(),
+    );
     flag("workers", options.base_workers.to_string());
     flag("collage-workers", options.collage_workers.to_string());
     flag("grid", options.grid.to_string());
