@@ -185,7 +185,7 @@ fn compare_policy(case: &Case) -> bool {
             .simulated()
         })
         .collect();
-    let live = case.live();
+    let (live, late) = case.live();
     println!(
         "\n{:<28}{:>9}{:>11}{:>9}   allowed",
         case.policy.to_string(),
@@ -214,6 +214,11 @@ fn compare_policy(case: &Case) -> bool {
             least.max(0.0)
         );
     }
+    let p90 = late.p90.map_or("-".into(), |ms| format!("{ms:.2}"));
+    println!(
+        "  requests were sent late by: p90 {p90}, most {:.2}",
+        late.max
+    );
     if live.answered < 1.0 {
         println!("  only {:.2}% were answered live", 100.0 * live.answered);
     }

@@ -160,7 +160,9 @@ fn what_bench_engine_measured_gives_the_service_times() {
     let simulate = [
         "simulate",
         "--policies",
-        "none,collage:3x3",
+        "none,collage:3x3:once",
+        "--health",
+        "false",
         "--service",
         file,
         "--workers",
@@ -176,7 +178,7 @@ fn what_bench_engine_measured_gives_the_service_times() {
         json(&simulate),
         "the same seed gives the same result"
     );
-    // At this rate no run waits: what comes out is what was measured.
+    // At this rate no run waits, and the only backups are collages: what comes out is what was measured.
     let base = &bench["rows"][0]["latency_ms"];
     let [none, collage] = [0, 1].map(|i| &document["outcomes"][i]["whole"]);
     let ms = |value: &serde_json::Value| value.as_f64().expect("a number");
@@ -195,4 +197,61 @@ fn what_bench_engine_measured_gives_the_service_times() {
         (extra / runs / work - 1.0).abs() < 0.01,
         "{extra} / {runs}, {work}"
     );
+}
+
+#[test]
+fn the_grid_is_for_policies_that_do_not_say_theirs() {
+    let policies = "none,collage,collage:2x2";
+    let arguments = ["--policies", policies, "--grid", "2x4", "--burst", "8"];
+    let document = json(&[&SMALL[..], &arguments].concat());
+    let policies = [0, 1, 2].map(|i| document["outcomes"][i]["policy"].clone());
+    assert_eq!(policies, ["none", "collage:2x4", "collage:2x2"]);
+    let error = failure(&[&SMALL[..], &["--grid", "2by4"]].concat(), 2);
+    assert!(error.contains("--grid"), "{error}");
+}
+
+#[test]
+fn a_queue_that_is_full_refuses() {
+    let arguments = ["--policies", "none", "--workers", "1", "--queue", "2"];
+    let document = json(&[&SMALL[..], &arguments].concat());
+    let answered = document["outcomes"][0]["whole"]["answered"].as_f64();
+    // One worker can do 100 of the 400 requests a second.
+    assert!(
+        answered.is_some_and(|a| (0.2..0.3).contains(&a)),
+        "{answered:?}"
+    );
+}
+
+#[test]
+fn batches_carry_a_load_that_single_runs_cannot() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("engine.json");
+    // A batch of eight takes as long as two single runs.
+    let row = |batch: u32, ms: f64| {
+        format!(
+            r#"{{"role": "base", "network": "n", "grid": "1x1", "dtype": "f32", "batch": {batch}, "macs": {batch},
+                "latency_ms": {{"min": {ms}, "median": {ms}, "p90": {ms}, "p95": {ms}, "p99": {ms}, "max": {ms}}}}}"#
+        )
+    };
+    let rows = format!(r#"{{"rows": [{}, {}]}}"#, row(1, 10.0), row(8, 20.0));
+    std::fs::write(&file, rows).expect("written");
+    let file = file.to_str().expect("utf-8");
+    let mean = |batch: &str| {
+        let arguments = [
+            "--policies",
+            "none",
+            "--workers",
+            "2",
+            "--service",
+            file,
+            "--max-batch",
+            batch,
+        ];
+        let document = json(&[&SMALL[..], &arguments].concat());
+        let mean = document["outcomes"][0]["whole"]["request"]["mean"].as_f64();
+        mean.expect("a number")
+    };
+    // Two workers can do 200 single runs a second of the 400 that come, and 800 images in batches.
+    let (single, batched) = (mean("1"), mean("8"));
+    assert!(single > 1_000.0 && batched < 50.0, "{single} {batched}");
 }

@@ -62,8 +62,9 @@ impl Case {
         }
     }
 
-    /// Serves the requests with the engine; takes as long as they do.
-    pub fn live(&self) -> Figures {
+    /// Serves the requests with the engine; takes as long as they do. Beside the figures: how late the thread woke that
+    /// sends them, which is the machine's own noise.
+    pub fn live(&self) -> (Figures, Latency) {
         let device = backend::open(&DeviceSpec::Cpu(Some(1))).expect("there is a processor");
         let mut setup = Setup::new(self.plans(), device);
         let requests = self.groups * self.burst;
@@ -81,12 +82,14 @@ impl Case {
         let engine = Engine::start(setup).expect("the engine starts");
         let arrivals = sim::arrivals(&self.simulation());
         let (sent, tickets) = std::sync::mpsc::channel();
-        let tally = std::thread::scope(|scope| {
+        let (tally, late) = std::thread::scope(|scope| {
             let collector = scope.spawn(|| self.collect(tickets));
             let begin = Instant::now();
+            let mut late = Vec::new();
             for (group, at) in arrivals.into_iter().enumerate() {
                 let due = begin + Duration::from_micros(at);
                 std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                late.push(due.elapsed().as_micros() as Micros);
                 for i in group * self.burst..(group + 1) * self.burst {
                     let options = RequestOptions {
                         submitted: Some(due),
@@ -98,14 +101,16 @@ impl Case {
                 }
             }
             drop(sent);
-            collector.join().expect("the collector only counts")
+            let tally: Tally = collector.join().expect("the collector only counts");
+            (tally, Latency::of(&mut late))
         });
         let stats = engine.shutdown().requests;
         let further = stats.copy_images + stats.probe_runs + stats.collage_runs;
-        Figures {
+        let figures = Figures {
             extra_runs: further as f64 / stats.base_images.max(1) as f64,
             ..tally.figures()
-        }
+        };
+        (figures, late)
     }
 
     fn collect(&self, tickets: std::sync::mpsc::Receiver<Result<Ticket, Error>>) -> Tally {

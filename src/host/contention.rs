@@ -14,10 +14,10 @@ use crossbeam_channel::Sender;
 
 use super::clock::sleep_until;
 use super::error::Error;
-use super::spawn;
 use super::stats::ContentionStats;
 use super::straggler::Opened;
 use super::worker::panic_message;
+use super::{Setup, spawn};
 use crate::backend::{Device, Input, Program};
 use crate::image::Image;
 use crate::model::plan::Plan;
@@ -45,8 +45,33 @@ struct Load {
 }
 
 impl Contention {
-    /// Starts the load that a straggler describes on a device, and waits until it is loaded.
-    pub(super) fn add(
+    /// Starts the loads that stragglers ask for: one on a worker's device, or on each device once.
+    pub(super) fn start(setup: &Setup, opened: &Opened) -> Result<Contention, Error> {
+        let mut contention = Contention::default();
+        let plans = &setup.plans.base;
+        let Some(plan) = plans.iter().max_by_key(|plan| plan.capacity()) else {
+            return Ok(contention);
+        };
+        for straggler in &setup.stragglers {
+            let Some(share) = straggler.contention() else {
+                continue;
+            };
+            let handles = match straggler.worker() {
+                Some(worker) => vec![worker % setup.devices.len()],
+                None => (0..setup.devices.len())
+                    .filter(|&handle| setup.device_of(handle) == handle)
+                    .collect(),
+            };
+            for handle in handles {
+                let device = (setup.device_of(handle), setup.devices[handle].clone());
+                contention.add(straggler, share, device, plan.clone(), opened)?;
+            }
+        }
+        Ok(contention)
+    }
+
+    /// Starts one on a device, and waits until it is loaded.
+    fn add(
         &mut self,
         straggler: &Straggler,
         share: f64,

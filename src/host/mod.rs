@@ -37,11 +37,11 @@ use crate::backend::Device;
 use crate::image::Image;
 use crate::model::plan::Plan;
 use crate::sched::{self, AccuracyBudget, Policy, RequestId, Role, WorkerConfig};
-use crate::straggler::{Straggler, Stragglers, repetition};
+use crate::straggler::Straggler;
 use clock::micros;
 use contention::Contention;
 use drive::{Command, Driver, Link, Permits, Submission, Tally};
-use straggler::{Injector, Opened};
+use straggler::{Opened, injectors};
 use worker::Worker;
 
 /// The plans that workers run: all end with `top_k`.
@@ -210,44 +210,6 @@ impl Setup {
         Ok(workers)
     }
 
-    /// The luck of every worker there may be, so that it does not depend on whether the policy has collages.
-    fn injectors(&self, opened: &Opened) -> Result<Vec<Injector>, Error> {
-        let count = self.base_workers + self.collage_workers;
-        let stragglers = Stragglers::open(&self.stragglers)?;
-        let lucks = stragglers.luck(count, repetition(self.seed, 0));
-        let injector = |luck| Injector {
-            luck,
-            opened: opened.clone(),
-            collage_work: self.plans.collage_work(),
-        };
-        Ok(lucks.into_iter().map(injector).collect())
-    }
-
-    /// Starts the loads that stragglers ask for: one on a worker's device, or on each device once.
-    fn contention(&self, opened: &Opened) -> Result<Contention, Error> {
-        let mut contention = Contention::default();
-        let plans = &self.plans.base;
-        let Some(plan) = plans.iter().max_by_key(|plan| plan.capacity()) else {
-            return Ok(contention);
-        };
-        for straggler in &self.stragglers {
-            let Some(share) = straggler.contention() else {
-                continue;
-            };
-            let handles = match straggler.worker() {
-                Some(worker) => vec![worker % self.devices.len()],
-                None => (0..self.devices.len())
-                    .filter(|&handle| self.device_of(handle) == handle)
-                    .collect(),
-            };
-            for handle in handles {
-                let device = (self.device_of(handle), self.devices[handle].clone());
-                contention.add(straggler, share, device, plan.clone(), opened)?;
-            }
-        }
-        Ok(contention)
-    }
-
     /// The first handle of the same device: what fails with it.
     fn device_of(&self, handle: usize) -> usize {
         let name = |device: &Arc<dyn Device>| (device.info().backend, device.info().index);
@@ -305,8 +267,10 @@ impl Host {
         let (opened, openings) = unbounded();
         let mut links = Vec::new();
         let mut handles = Vec::new();
-        for ((index, config), injector) in
-            workers.iter().enumerate().zip(setup.injectors(&opened_at)?)
+        for ((index, config), injector) in workers
+            .iter()
+            .enumerate()
+            .zip(injectors(&setup, &opened_at)?)
         {
             let (sender, orders) = unbounded();
             let device = setup.devices[index % setup.devices.len()].clone();
@@ -336,7 +300,7 @@ impl Host {
         }
         drop(opened);
         all_opened(&openings, workers.len())?;
-        let contention = setup.contention(&opened_at)?;
+        let contention = Contention::start(&setup, &opened_at)?;
         let driver = Driver::new(
             setup.scheduling(workers),
             links,

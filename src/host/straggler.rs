@@ -4,8 +4,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::clock::micros;
+use super::{Error, Setup};
 use crate::sched::Kind;
-use crate::straggler::{Luck, Own};
+use crate::straggler::{Luck, Own, Stragglers, repetition};
 
 /// When the engine had opened, from which stragglers' windows count: set before any run begins.
 pub(super) type Opened = Arc<OnceLock<Instant>>;
@@ -17,6 +18,19 @@ pub(super) struct Injector {
     pub(super) opened: Opened,
     /// Work of a collage run, in base runs of one image.
     pub(super) collage_work: f64,
+}
+
+/// Of every worker there may be, so that a worker's luck does not depend on whether the policy has collages.
+pub(super) fn injectors(setup: &Setup, opened: &Opened) -> Result<Vec<Injector>, Error> {
+    let count = setup.base_workers + setup.collage_workers;
+    let stragglers = Stragglers::open(&setup.stragglers)?;
+    let lucks = stragglers.luck(count, repetition(setup.seed, 0));
+    let injector = |luck| Injector {
+        luck,
+        opened: opened.clone(),
+        collage_work: setup.plans.collage_work(),
+    };
+    Ok(lucks.into_iter().map(injector).collect())
 }
 
 impl Injector {
@@ -44,7 +58,6 @@ impl Injector {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::straggler::Stragglers;
 
     #[test]
     fn a_window_counts_from_when_the_engine_had_opened() {

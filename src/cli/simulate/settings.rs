@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use collage::config::duration;
+use collage::model::plan::Grid;
 use collage::sched::{AccuracyBudget, Config, HealthConfig, Placement, Policy, Role, WorkerConfig};
 use collage::sim::{Arrivals, Service, Setup};
 use collage::straggler::{Straggler, Stragglers};
@@ -26,6 +27,9 @@ pub struct Settings {
     /// Workers for collages; a policy without collages has them as further workers for base runs [default: 0]
     #[arg(long, value_name = "N")]
     collage_workers: Option<usize>,
+    /// Tiles of the canvas, where the policy does not say them [default: 3x3]
+    #[arg(long, value_name = "RxC")]
+    grid: Option<Grid>,
     /// Requests of each policy, all repetitions together [default: 100000]
     #[arg(long, value_name = "N")]
     requests: Option<usize>,
@@ -127,6 +131,7 @@ impl Settings {
             policies: self.policies.or(next.policies),
             workers: self.workers.or(next.workers),
             collage_workers: self.collage_workers.or(next.collage_workers),
+            grid: self.grid.or(next.grid),
             requests: self.requests.or(next.requests),
             burst: self.burst.or(next.burst),
             rate: self.rate.or(next.rate.filter(|_| self.closed.is_none())),
@@ -184,10 +189,19 @@ impl Settings {
             None => POLICIES.map(String::from).to_vec(),
         };
         let policies = policies.iter().map(|text| {
-            text.parse::<Policy>()
-                .map_err(|e| Failure::usage(format!("--policies: {e}")))
+            let policy = text.parse::<Policy>();
+            let policy = policy.map_err(|e| Failure::usage(format!("--policies: {e}")))?;
+            Ok::<_, Failure>(self.on_grid(policy))
         });
         policies.map(|policy| self.setup(policy?, &times)).collect()
+    }
+
+    /// The policy, on `--grid` if it does not say its own.
+    fn on_grid(&self, mut policy: Policy) -> Policy {
+        if let (Policy::Collage { grid, .. }, Some(given)) = (&mut policy, self.grid) {
+            grid.get_or_insert((given.rows, given.cols));
+        }
+        policy
     }
 
     fn stragglers(&self) -> Result<Stragglers, Failure> {
