@@ -1,6 +1,7 @@
 //! The engine does what its simulation says, in what does not depend on how fast the machine is: who answers. Times are
 //! compared by `cargo bench --bench live`.
 
+#[allow(dead_code)] // The bench reads all figures, this test some.
 #[path = "../benches/live/both.rs"]
 mod both;
 
