@@ -97,7 +97,11 @@ fn main() -> ExitCode {
 fn made_up() -> String {
     let time = |i: u64| {
         let at = (i * 7_919 % 10_000) as f64 / 10_000.0;
-        let slow = if (i * 104_729).is_multiple_of(50) { 4.0 } else { 1.0 };
+        let slow = if (i * 104_729).is_multiple_of(50) {
+            4.0
+        } else {
+            1.0
+        };
         format!("{:.4}\n", (0.1 + 0.12 * at * at) * slow)
     };
     (0..10_000).map(time).collect()

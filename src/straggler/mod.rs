@@ -49,19 +49,20 @@ use trace::Draw;
 
 /// For the command line's help.
 pub const HELP: &str = "\
-Stragglers are injected, and called so. The flag repeats, and takes several with commas between them:
+Stragglers are injected, and called so. The flag repeats, and takes several with commas between:
   slow:WORKER:FACTOR[:PROB]    a run takes FACTOR times as long
   pause:WORKER:MS[:PROB]       a run takes MS milliseconds longer
   pareto:WORKER:SHAPE[:PROB]   a run takes as many times as long as a Pareto draw, 1 at least
-  burst:EVERY_S:FOR_S:FACTOR   all runs that begin in the first FOR_S of every EVERY_S seconds are so slow
-  trace:FILE[:iid][:scale=S]   a run takes as long as a time drawn from a .npy or .csv of seconds, times S
+  burst:EVERY_S:FOR_S:FACTOR   all runs that begin in the first FOR_S of every EVERY_S seconds
+  trace:FILE[:iid][:scale=S]   a run takes as long as a time of a .npy or .csv of seconds, times S
   trace:FILE:machines[=N][:with=K][:without=K][:scale=S]
-                               the file is N machines (50) one after another, of which each worker is one: machine K,
-                               from 1, among them for sure, or not at all
-  contention:WORKER[:SHARE]    another load runs on the worker's device, SHARE (1) of the time; never in virtual time
-WORKER is an index, base workers first, or *. PROB is the share of runs that are hit (1). @FROM-TO at the end limits
-any of them to runs that begin in those seconds. A trace's times are those of a base run of one image; batches and
-collages take as many times as long as they are work.
+                               the file is N machines (50) one after another, each worker is one;
+                               machine K, from 1, is surely among them, or is not
+  contention:WORKER[:SHARE]    another load runs on the worker's device, SHARE (1) of the time;
+                               not in virtual time
+WORKER is an index, base workers first, or *. PROB is the share of runs that are hit (1). @FROM-TO
+at the end limits any of them to runs that begin in those seconds. A trace's times are those of a
+base run of one image; batches and collages take as many times as long as they are work.
 ";
 
 /// One of them, as it was described. [`FromStr`](std::str::FromStr) reads the module's grammar; files are read by

@@ -28,8 +28,8 @@ Examples:
   collage demo --stragglers slow:0:50 --grid 2x2    another straggler, another collage
   collage demo --release 5ms --rate 900             an earlier release, twice the load
 
-A straggling worker sleeps, but for contention; it takes no processor time from the others. Base workers are counted from
-0, the collage worker comes after them.
+A straggling worker sleeps, but for contention; it takes no processor time from the others. The
+collage worker's index comes after those of the base workers.
 
 Figures depend on the machine. What does not depend on it is set by --seed: the order of the images and the draws of
 injected straggling.

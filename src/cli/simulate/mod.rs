@@ -25,11 +25,13 @@ Examples:
   collage simulate --service engine.json --max-batch 8 --workers 10 --rate 5000
       how this machine's own runs would queue on ten workers
 
-Base runs take 10 ms an image; or what --service measured, by their batch, with its spread; or what a trace says, if that
-is longer or there is no --service. A collage whose grid was not measured takes its work's share of a base run.
+Base runs take 10 ms an image; or what --service measured, by their batch, with its spread; or what
+a trace says, if that is longer or there is no --service. A collage whose grid was not measured
+takes its work's share of a base run.
 
-No image is classified: collage answers count as confident. Encoding and network cost nothing but what --service measured. The
-extra columns are backup runs, probes included, over base runs, and the same weighted by their work.
+No image is classified: collage answers count as confident. Encoding and network cost nothing but
+what --service measured. The extra columns are backup runs, probes included, over base runs, and the
+same weighted by their work.
 ";
 
 fn after_help() -> String {
