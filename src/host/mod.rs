@@ -11,8 +11,6 @@
 mod clock;
 mod drive;
 mod error;
-#[cfg(feature = "nvml")]
-pub mod nvml;
 mod stats;
 mod straggler;
 mod ticket;

@@ -21,7 +21,10 @@ const ROOMS: &[(&str, &[&str])] = &[
         &["model::plan", "model::check", "tensor", "image", "error"],
     ),
     ("sched", &["error"]),
-    ("host", &["sched", "backend", "model", "image", "error"]),
+    (
+        "host",
+        &["sched", "backend", "model", "image", "telemetry", "error"],
+    ),
     (
         "engine",
         &["host", "sched", "backend", "model", "image", "error"],
@@ -30,6 +33,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("dataset", &["image", "error"]),
     ("embedded", &["dataset", "model", "image", "error"]),
     ("sim", &["sched", "error"]),
+    ("telemetry", &["error"]),
     ("ffi", &["engine", "error"]),
     ("cli", &["*"]),
     ("lib", &["*"]),
@@ -40,7 +44,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("cudarc", &["src/backend/cuda"]),
     ("wgpu", &["src/backend/webgpu"]),
-    ("nvml_wrapper", &["src/host"]),
+    ("nvml_wrapper", &["src/telemetry/nvml"]),
     ("tokio", &["src/host", "src/engine", "src/main", "src/cli"]),
 ];
 
@@ -356,7 +360,7 @@ fn a_crate_away_from_home_is_found() {
     );
     assert_eq!(
         found("src/backend/mod.rs", "use nvml_wrapper::Nvml;"),
-        ["2: nvml_wrapper belongs in src/host"]
+        ["2: nvml_wrapper belongs in src/telemetry/nvml"]
     );
     assert_eq!(found("src/model/mod.rs", "use tokio::fs;").len(), 1);
     assert!(found("src/backend/webgpu/mod.rs", "use wgpu::Device;").is_empty());
