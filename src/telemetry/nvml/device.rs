@@ -43,8 +43,6 @@ struct Rare {
     retired_pages: Option<u64>,
     retirement_pending: Option<bool>,
     rows: RowRemapping,
-    power_violation_ns: Option<u64>,
-    thermal_violation_ns: Option<u64>,
     pcie_tx_bytes_per_s: Option<u64>,
     pcie_rx_bytes_per_s: Option<u64>,
     processes: Option<Vec<Process>>,
@@ -115,6 +113,14 @@ pub(super) fn read(handle: &Handle<'_>, memory: &mut Memory, reading: &mut Readi
     reading.pcie_replays = q
         .ask("pcie_replays", || device.pcie_replay_counter())
         .map(u64::from);
+    let lost_time = |policy: PerformancePolicy| {
+        move || device.violation_status(policy).map(|v| v.violation_time)
+    };
+    reading.power_violation_ns = q.ask("power_violation_ns", lost_time(PerformancePolicy::Power));
+    reading.thermal_violation_ns = q.ask(
+        "thermal_violation_ns",
+        lost_time(PerformancePolicy::Thermal),
+    );
     bytes_on_the_link(device, memory, reading, &mut q);
     reading.xids = q.ask("xids", || xids(handle)).unwrap_or_default();
     (reading.state, reading.missing) = q.end();
@@ -201,8 +207,6 @@ fn rarely(device: &Device<'_>, memory: &mut Memory, reading: &mut Reading) {
     reading.retired_pages = rare.retired_pages;
     reading.retirement_pending = rare.retirement_pending;
     reading.rows = rare.rows;
-    reading.power_violation_ns = rare.power_violation_ns;
-    reading.thermal_violation_ns = rare.thermal_violation_ns;
     reading.pcie_tx_bytes_per_s = rare.pcie_tx_bytes_per_s;
     reading.pcie_rx_bytes_per_s = rare.pcie_rx_bytes_per_s;
     reading.processes = rare.processes;
@@ -221,9 +225,6 @@ fn ask(device: &Device<'_>, memory: &mut Memory, q: &mut Questions) -> Rare {
         aggregate_corrected: q.ask("ecc.aggregate_corrected", errors(Corrected, Aggregate)),
         aggregate_uncorrected: q.ask("ecc.aggregate_uncorrected", errors(Uncorrected, Aggregate)),
     };
-    let lost_time = |policy: PerformancePolicy| {
-        move || device.violation_status(policy).map(|v| v.violation_time)
-    };
     let [tx, rx] = rates_on_the_link(device, memory, q);
     Rare {
         at_us: 0,
@@ -234,11 +235,6 @@ fn ask(device: &Device<'_>, memory: &mut Memory, q: &mut Questions) -> Rare {
         retired_pages: q.ask("retired_pages", || retired_pages(device)),
         retirement_pending: q.ask("retirement_pending", || device.are_pages_pending_retired()),
         rows: rows(device, q),
-        power_violation_ns: q.ask("power_violation_ns", lost_time(PerformancePolicy::Power)),
-        thermal_violation_ns: q.ask(
-            "thermal_violation_ns",
-            lost_time(PerformancePolicy::Thermal),
-        ),
         pcie_tx_bytes_per_s: tx,
         pcie_rx_bytes_per_s: rx,
         processes: processes(device, memory, q),

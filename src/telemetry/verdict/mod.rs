@@ -2,12 +2,15 @@
 //!
 //! docs/verdict.md explains each cause, its thresholds with their sources, and what to do about it.
 
+mod gpu;
+mod worker;
+
 use std::fmt;
 
 use serde::Serialize;
 
-/// Why work is slow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+/// Why work is slow, the gravest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// Nothing is wrong; idle counts as that, and so does a power limit that is kept.
@@ -47,7 +50,7 @@ pub enum Confidence {
 /// What is wrong, and what says so.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Verdict {
-    /// The first of those that hold, in the order of [`Cause`].
+    /// The gravest of those that hold, in the order of [`Cause`].
     pub cause: Cause,
     /// How sure.
     pub confidence: Confidence,
@@ -103,5 +106,46 @@ impl fmt::Display for Confidence {
             Confidence::Likely => "likely",
             Confidence::Certain => "certain",
         })
+    }
+}
+
+/// One thing that is wrong.
+struct Finding {
+    cause: Cause,
+    confidence: Confidence,
+    evidence: Vec<String>,
+}
+
+impl Verdict {
+    /// The gravest finding, and the others as notes.
+    fn from(mut findings: Vec<Finding>, mut notes: Vec<String>) -> Verdict {
+        findings.sort_by_key(|finding| finding.cause);
+        let mut findings = findings.into_iter();
+        let Some(first) = findings.next() else {
+            return Verdict {
+                notes,
+                ..Verdict::default()
+            };
+        };
+        let rest = findings.flat_map(|other| {
+            let cause = other.cause;
+            let sentences = other.evidence.into_iter();
+            sentences.map(move |sentence| format!("also {cause}: {sentence}"))
+        });
+        notes.splice(0..0, rest);
+        Verdict {
+            cause: first.cause,
+            confidence: first.confidence,
+            evidence: first.evidence,
+            notes,
+        }
+    }
+}
+
+/// A share as people read it: without decimals, but never 0% for something that was there.
+fn percent(share: f64) -> String {
+    match share * 100.0 {
+        p if p > 0.0 && p < 1.0 => "under 1%".into(),
+        p => format!("{p:.0}%"),
     }
 }
