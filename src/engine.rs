@@ -24,8 +24,8 @@ pub use crate::host::{
     Ticket, Tile, WorkerStats,
 };
 pub use crate::sched::{
-    AccuracyBudget, After, Health, Independence, Policy, PolicyError, RequestId, Role, Source,
-    WorkerState,
+    AccuracyBudget, After, Health, Independence, Policy, PolicyError, RequestId, Role, Scores,
+    Source, WorkerState,
 };
 
 use crate::backend::Device;

@@ -461,6 +461,8 @@ impl Driver {
                 .worker_state(WorkerId(i))
                 .unwrap_or(sched::WorkerState::Retired),
             health: self.scheduler.health(WorkerId(i)),
+            scores: self.scheduler.scores(WorkerId(i)),
+            queued: self.scheduler.queued(WorkerId(i)),
             runs: link.tally.runs,
             images: link.tally.images,
             busy: link.tally.busy,
