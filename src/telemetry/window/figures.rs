@@ -133,7 +133,7 @@ pub(super) fn clock(
     };
     let of = |held: &dyn Fn(&Reading) -> bool| {
         let readings = loaded.iter().map(|t| t.reading).filter(|r| held(r));
-        median(readings.filter_map(|r| figure(r)).collect())
+        median(readings.filter_map(&figure).collect())
     };
     let loaded_mhz = of(&|_| true);
     let slowed = of(&|r| r.reasons.is_some_and(Reasons::is_fault));
