@@ -86,6 +86,9 @@ pub struct Options {
     pub seed: u64,
     /// How lost workers are brought back.
     pub restart: Restart,
+    /// Whether NVIDIA GPUs are asked how they are, where they can be: one that is slowed or broken by its own word is
+    /// trusted less before its runs show it.
+    pub telemetry: bool,
 }
 
 impl Options {
@@ -112,6 +115,7 @@ impl Options {
             stragglers: Vec::new(),
             seed: 0,
             restart: Restart::default(),
+            telemetry: true,
         }
     }
 
@@ -162,6 +166,7 @@ impl Options {
             stragglers: self.stragglers,
             seed: self.seed,
             restart: self.restart,
+            telemetry: self.telemetry,
         })
     }
 }
