@@ -118,6 +118,9 @@ pub struct Layer {
         value_delimiter = ','
     )]
     pub stragglers: Option<Vec<Straggler>>,
+    /// Whether NVIDIA GPUs are asked how they are, for their workers' health: true or false [default: true]
+    #[arg(long, env = "COLLAGE_TELEMETRY", value_name = "BOOL")]
+    pub telemetry: Option<bool>,
     /// Of everything that is drawn at random [default: 0]
     #[arg(long, env = "COLLAGE_SEED", value_name = "N")]
     pub seed: Option<u64>,
@@ -202,6 +205,7 @@ impl Layer {
             min_confidence: self.min_confidence.or(next.min_confidence),
             top: self.top.or(next.top),
             stragglers: self.stragglers.or(next.stragglers),
+            telemetry: self.telemetry.or(next.telemetry),
             seed: self.seed.or(next.seed),
         }
     }
@@ -290,6 +294,7 @@ impl Settings {
                 .zip(layer.accuracy_drop)
                 .map(|(budget, drop)| AccuracyBudget { budget, drop }),
             stragglers: layer.stragglers.clone().unwrap_or_default(),
+            telemetry: layer.telemetry.unwrap_or(default.telemetry),
             seed: layer.seed.unwrap_or(default.seed),
             ..default
         };

@@ -24,8 +24,8 @@ pub use crate::host::{
     WorkerStats,
 };
 pub use crate::sched::{
-    AccuracyBudget, After, Health, Independence, Policy, PolicyError, RequestId, Role, Source,
-    WorkerState,
+    AccuracyBudget, After, Health, Independence, Policy, PolicyError, RequestId, Role, Scores,
+    Source, WorkerState,
 };
 pub use crate::straggler::{Straggler, StragglerError};
 
@@ -87,6 +87,9 @@ pub struct Options {
     pub seed: u64,
     /// How lost workers are brought back.
     pub restart: Restart,
+    /// Whether NVIDIA GPUs are asked how they are, where they can be: one that is slowed or broken by its own word is
+    /// trusted less before its runs show it.
+    pub telemetry: bool,
 }
 
 impl Options {
@@ -113,6 +116,7 @@ impl Options {
             stragglers: Vec::new(),
             seed: 0,
             restart: Restart::default(),
+            telemetry: true,
         }
     }
 
@@ -163,6 +167,7 @@ impl Options {
             stragglers: self.stragglers,
             seed: self.seed,
             restart: self.restart,
+            telemetry: self.telemetry,
         })
     }
 }

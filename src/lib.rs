@@ -32,14 +32,16 @@
 //! | [`backend`] | where a plan runs: `cpu` (the specification, and a fast path), `webgpu`, `cuda` | `model::plan`, `tensor`, `image` |
 //! | [`sched`] | which worker does what and which answer wins; no clock, thread or I/O | `std` |
 //! | [`straggler`] | what makes workers slow on purpose, live and simulated: one grammar, seeded draws, traces | `std` |
-//! | [`host`] | threads, payloads, clocks: drives `sched` | `sched`, `straggler`, `backend`, `model`, `image` |
+//! | [`host`] | threads, payloads, clocks: drives `sched` | `sched`, `straggler`, `backend`, `model`, `image`, `telemetry` |
+//! | [`telemetry`] | what GPUs say of themselves (NVML), and verdicts from it | `error` |
 //! | [`sim`] | drives `sched` in virtual time: arrivals, service times | `sched`, `straggler` |
 //! | [`engine`] | what users call | `host`, `model`, `backend` |
 //! | [`config`] | flags, environment and one TOML file to engine options | `engine`, `host` and below |
 //! | `cli` (the binary) | one file a subcommand: parse, call, print | anything public |
 //!
-//! `wgpu` is named only in `backend/webgpu`, `cudarc` only in `backend/cuda`, NVML only in `host`. `unsafe` lives in
-//! `backend/*/raw`, `backend/cpu/simd` and `model/mmap`. `tests/layers.rs` enforces all of this.
+//! `wgpu` is named only in `backend/webgpu`, `cudarc` only in `backend/cuda`, NVML only in
+//! `telemetry/nvml`. `unsafe` lives in `backend/*/raw`, `backend/cpu/simd` and `model/mmap`. `tests/layers.rs` enforces
+//! all of this.
 //!
 //! # One name for one thing
 //!
@@ -62,6 +64,7 @@ pub mod model;
 pub mod sched;
 pub mod sim;
 pub mod straggler;
+pub mod telemetry;
 pub mod tensor;
 
 /// The README's example must keep compiling and running.

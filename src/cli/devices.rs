@@ -5,6 +5,7 @@ use std::fmt::Write;
 use clap::Args;
 use collage::backend::DeviceInfo;
 use collage::backend::discover::{Found, discover};
+use collage::telemetry::Source;
 use serde::Serialize;
 
 use super::console::Console;
@@ -139,38 +140,30 @@ impl From<DeviceInfo> for Described {
     }
 }
 
-#[cfg(feature = "nvml")]
 fn nvml() -> Nvml {
-    match collage::host::nvml::survey() {
-        Ok(survey) => Nvml {
-            available: true,
-            reason: None,
-            driver: Some(survey.driver),
-            gpus: survey
-                .gpus
-                .into_iter()
-                .map(|gpu| Gpu {
-                    index: gpu.index,
-                    name: gpu.name,
-                    memory_bytes: gpu.memory_bytes,
-                    memory_used_bytes: gpu.memory_used_bytes,
-                    temperature_c: gpu.temperature_c,
-                })
-                .collect(),
-        },
-        Err(reason) => Nvml {
-            reason: Some(reason.to_string()),
-            ..Nvml::default()
-        },
-    }
-}
-
-#[cfg(not(feature = "nvml"))]
-fn nvml() -> Nvml {
-    let reason = "this binary was built without it; build with --features nvml";
+    let mut source = match Source::open(None) {
+        Ok(source) => source,
+        Err(reason) => {
+            return Nvml {
+                reason: Some(reason.to_string()),
+                ..Nvml::default()
+            };
+        }
+    };
+    let readings = source.read();
+    let both = source.gpus().iter().zip(readings);
+    let gpus = both.map(|(gpu, reading)| Gpu {
+        index: gpu.index,
+        name: gpu.name.clone(),
+        memory_bytes: gpu.memory_total_bytes,
+        memory_used_bytes: reading.memory_used_bytes,
+        temperature_c: reading.temperature_c,
+    });
     Nvml {
-        reason: Some(reason.into()),
-        ..Nvml::default()
+        available: true,
+        reason: None,
+        driver: Some(source.driver().to_owned()),
+        gpus: gpus.collect(),
     }
 }
 

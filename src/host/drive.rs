@@ -20,7 +20,8 @@ use super::worker::{Order, Report};
 use crate::backend::Scored;
 use crate::image::Image;
 use crate::sched::{
-    self, Action, Event, IdMap, JobId, Kind, Micros, RequestId, Role, Scheduler, Source, WorkerId,
+    self, Action, Condition, Event, IdMap, JobId, Kind, Micros, RequestId, Role, Scheduler, Source,
+    WorkerId,
 };
 
 /// How long the end of the engine waits for runs that nobody needs any more.
@@ -32,6 +33,7 @@ pub(super) enum Command {
     Submit(Submission),
     Cancel(RequestId),
     Report(usize, Report),
+    Telemetry(usize, Condition),
     Stats(Sender<Stats>),
     Drain,
 }
@@ -208,6 +210,10 @@ impl Driver {
             Command::Submit(submission) => self.submit(submission),
             Command::Cancel(id) => self.handle(Event::Cancel { id }),
             Command::Report(worker, report) => self.report(worker, report),
+            Command::Telemetry(worker, condition) => self.handle(Event::Telemetry {
+                worker: WorkerId(worker),
+                condition,
+            }),
             Command::Stats(reply) => {
                 let _ = reply.send(self.stats());
             }
@@ -461,6 +467,8 @@ impl Driver {
                 .worker_state(WorkerId(i))
                 .unwrap_or(sched::WorkerState::Retired),
             health: self.scheduler.health(WorkerId(i)),
+            scores: self.scheduler.scores(WorkerId(i)),
+            queued: self.scheduler.queued(WorkerId(i)),
             runs: link.tally.runs,
             images: link.tally.images,
             busy: link.tally.busy,

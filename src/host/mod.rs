@@ -12,8 +12,7 @@ mod clock;
 mod contention;
 mod drive;
 mod error;
-#[cfg(feature = "nvml")]
-pub mod nvml;
+mod feed;
 mod stats;
 mod straggler;
 mod ticket;
@@ -41,6 +40,7 @@ use crate::straggler::Straggler;
 use clock::micros;
 use contention::Contention;
 use drive::{Command, Driver, Link, Permits, Submission, Tally};
+use feed::Feed;
 use straggler::{Opened, injectors};
 use worker::Worker;
 
@@ -116,6 +116,8 @@ pub struct Setup {
     pub seed: u64,
     /// How lost workers are brought back.
     pub restart: Restart,
+    /// Whether NVIDIA GPUs are asked how they are, where they can be, for their workers' health.
+    pub telemetry: bool,
 }
 
 impl Setup {
@@ -144,6 +146,7 @@ impl Setup {
             stragglers: Vec::new(),
             seed: 0,
             restart: Restart::default(),
+            telemetry: true,
         }
     }
 
@@ -248,6 +251,8 @@ pub struct Host {
     contention: Contention,
     /// `None` once it was joined.
     threads: Option<Threads>,
+    /// Where a worker's device is a GPU that can be asked.
+    feed: Option<Feed>,
 }
 
 #[derive(Debug)]
@@ -311,6 +316,9 @@ impl Host {
         // Before any request can come.
         let _ = opened_at.set(Instant::now());
         let driver = spawn("collage-scheduler".to_owned(), move || driver.run())?;
+        let on = |worker: usize| setup.devices[worker % setup.devices.len()].pci_bus_id();
+        let gpus = (0..handles.len()).map(on).collect();
+        let feed = setup.telemetry.then(|| feed::start(gpus, commands.clone()));
         Ok(Host {
             commands,
             permits,
@@ -323,6 +331,7 @@ impl Host {
                 driver,
                 workers: handles,
             }),
+            feed: feed.flatten(),
         })
     }
 
@@ -381,6 +390,7 @@ impl Host {
         let Some(threads) = self.threads.take() else {
             return Stats::default();
         };
+        self.feed = None;
         let _ = self.commands.send(Command::Drain);
         let driver = threads.driver.join();
         let contention = self.contention.end();

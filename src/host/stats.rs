@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use crate::sched::{self, Health, Role, WorkerState};
+use crate::sched::{self, Health, Role, Scores, WorkerState};
 
 /// A snapshot.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +32,10 @@ pub struct WorkerStats {
     pub state: WorkerState,
     /// What it is trusted with, by how fast it was.
     pub health: Health,
+    /// How it compares with its peers and with its own best; `None` before it has run enough.
+    pub scores: Option<Scores>,
+    /// Jobs that it holds: the one that runs and those that wait for it.
+    pub queued: usize,
     /// Runs that succeeded.
     pub runs: u64,
     /// Images in them.

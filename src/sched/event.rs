@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::condition::Condition;
 use crate::error::Classify;
 
 /// Microseconds since an origin that the driver chooses. Only differences matter.
@@ -132,6 +133,13 @@ pub enum Event {
     Retired {
         /// Which.
         worker: WorkerId,
+    },
+    /// What a worker's device says of itself, whenever that changes.
+    Telemetry {
+        /// Which.
+        worker: WorkerId,
+        /// From now until the next of its kind.
+        condition: Condition,
     },
     /// Nobody waits for the request any more.
     Cancel {

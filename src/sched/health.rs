@@ -1,4 +1,5 @@
-//! Who straggles: judged from completions alone, so that no setting has to say which worker is slow.
+//! Who straggles: judged from completions, and from what devices say of themselves where they do, so that no setting has
+//! to say which worker is slow.
 //!
 //! A worker's *typical* time is the median of its last [`WINDOW`] runs, each over the fleet's median for runs of its
 //! kind and size. Two scores, both 1 at best: the *relative* one is the fastest peers' typical time over the worker's,
@@ -13,9 +14,15 @@
 //! The way down and the way up have different thresholds, so that nobody flutters. When all are slow, the fastest are
 //! too: that is load, and no score falls. A suspect and a quarantined worker get *probes*: second runs of requests
 //! that also run elsewhere; a quarantined one gets nothing else, unless too few others would be left.
+//!
+//! What a device says ([`Condition`]) is heard before the runs show it. *Degraded* makes a healthy worker suspect at
+//! once, and then [`CONFIRM_TOLD`] slow runs are enough; it stays suspect for as long. Unless more than half are
+//! degraded: that is the machine or the load, and no word counts. *Faulty* means quarantine at once, without probes,
+//! until the device says otherwise; then probation. No word outweighs the quorum.
 
 use std::collections::BTreeSet;
 
+use super::condition::Condition;
 use super::event::{Micros, WorkerId};
 
 /// Runs that a typical time is the median of: three stragglers among them do not move it.
@@ -24,6 +31,8 @@ const WINDOW: usize = 8;
 const LEAST: usize = 4;
 /// Slow runs of a suspect that confirm the suspicion.
 const CONFIRM: u32 = 4;
+/// The same, where its device says that it is degraded.
+const CONFIRM_TOLD: u32 = 2;
 /// Good probes in a row that end a quarantine.
 const PROBES: u32 = 3;
 /// Good runs in a row that end a probation.
@@ -96,6 +105,11 @@ struct Record {
     pause: Micros,
     /// In the set of probes.
     probe_at: Option<Micros>,
+    /// What its device said last.
+    is_degraded: bool,
+    is_faulty: bool,
+    /// Quarantined for a fault, not for slowness.
+    is_condemned: bool,
 }
 
 /// All workers' records.
@@ -108,6 +122,8 @@ pub(super) struct Ward {
     /// Runs until it is taken afresh.
     stale_in: usize,
     probes: BTreeSet<(Micros, WorkerId)>,
+    /// Workers whose device says so.
+    degraded: usize,
 }
 
 impl Ward {
@@ -118,6 +134,7 @@ impl Ward {
             fastest: None,
             stale_in: 0,
             probes: BTreeSet::new(),
+            degraded: 0,
         }
     }
 
@@ -147,32 +164,83 @@ impl Ward {
         };
         record.learn(ratio);
         self.refresh();
-        let (Some(fastest), Some(scores)) = (self.fastest, self.scores(worker)) else {
-            return self.state(worker);
-        };
+        let config = self.config;
+        let verdict = self.verdict(worker);
+        if let (Some(_), Some(fastest)) = (verdict, self.fastest)
+            && let Some(record) = self.records.get_mut(worker.0)
+        {
+            let own = fastest / ratio.max(f64::MIN_POSITIVE);
+            record.count(own < config.slow_below, own >= config.sound_from);
+        }
+        self.judgement(worker, verdict)
+    }
+
+    /// Whether its runs show a worker to be slow, and to be sound; `None` while they were too few.
+    fn verdict(&self, worker: WorkerId) -> Option<(bool, bool)> {
+        let scores = self.scores(worker)?;
         let HealthConfig {
             slow_below,
             sound_from,
             ..
         } = self.config;
-        // Slow against its own past only counts if it is no longer among the fast: else all became slow.
-        let is_slow = scores.relative < slow_below
-            || (scores.individual < slow_below && scores.relative < sound_from);
         let is_sound = scores.relative >= sound_from;
-        let own = fastest / ratio.max(f64::MIN_POSITIVE);
-        let Some(record) = self.records.get_mut(worker.0) else {
+        // Slow against its own past only counts if it is no longer among the fast: else all became slow.
+        let is_slow = scores.relative < slow_below || (scores.individual < slow_below && !is_sound);
+        Some((is_slow, is_sound))
+    }
+
+    /// The state that follows from a worker's runs and from what its device says.
+    fn judgement(&self, worker: WorkerId, verdict: Option<(bool, bool)>) -> Health {
+        let Some(record) = self.records.get(worker.0) else {
             return Health::Healthy;
         };
-        record.count(own < slow_below, own >= sound_from);
+        let is_told = self.is_told(record);
+        let (is_slow, is_sound) = verdict.unwrap_or((false, true));
         match record.state {
-            Health::Healthy if is_slow => Health::Suspect,
-            Health::Suspect if is_sound => Health::Healthy,
+            _ if record.is_faulty => Health::Quarantined,
+            Health::Quarantined if record.is_condemned => Health::Probation,
+            Health::Healthy if is_slow || is_told => Health::Suspect,
+            Health::Suspect if is_told && record.bad >= CONFIRM_TOLD => Health::Quarantined,
+            Health::Suspect if is_sound && !is_told => Health::Healthy,
             Health::Suspect if record.bad >= CONFIRM && is_slow => Health::Quarantined,
             Health::Quarantined if record.good >= PROBES => Health::Probation,
             Health::Probation if record.bad >= BROKEN => Health::Quarantined,
+            Health::Probation if record.good >= PROVEN && is_told => Health::Suspect,
             Health::Probation if record.good >= PROVEN => Health::Healthy,
             state => state,
         }
+    }
+
+    /// Whether its device's word counts: what most say is no word about one of them.
+    fn is_told(&self, record: &Record) -> bool {
+        record.is_degraded && 2 * self.degraded <= self.records.len()
+    }
+
+    /// A worker's device says this of itself from now on. Gives the state that the worker should be in.
+    pub(super) fn told(&mut self, worker: WorkerId, condition: Condition, now: Micros) -> Health {
+        let Some(record) = self.records.get_mut(worker.0) else {
+            return Health::Healthy;
+        };
+        let was = (record.is_degraded, record.is_faulty);
+        let is_degraded = condition.is_degraded(record.is_degraded);
+        (record.is_degraded, record.is_faulty) = (is_degraded, condition.faulty);
+        if was == (is_degraded, condition.faulty) {
+            return record.state; // the same again is no news
+        }
+        self.degraded = self.degraded + usize::from(is_degraded) - usize::from(was.0);
+        if was.1 != condition.faulty {
+            self.schedule(worker, now);
+        }
+        self.judgement(worker, self.verdict(worker))
+    }
+
+    /// The state that a worker should be in that is back.
+    pub(super) fn welcome(&self, worker: WorkerId) -> Health {
+        self.judgement(worker, None)
+    }
+
+    pub(super) fn is_faulty(&self, worker: WorkerId) -> bool {
+        self.records.get(worker.0).is_some_and(|r| r.is_faulty)
     }
 
     /// The worker is in this state from now on.
@@ -181,6 +249,7 @@ impl Ward {
             return;
         };
         record.state = state;
+        record.is_condemned = record.is_faulty && state == Health::Quarantined;
         (record.good, record.bad) = (0, 0);
         match state {
             // The slow past is over: only what comes now counts.
@@ -216,6 +285,7 @@ impl Ward {
         self.left(worker);
         let config = self.config;
         if let Some(record) = self.records.get_mut(worker.0)
+            && !record.is_faulty
             && matches!(record.state, Health::Suspect | Health::Quarantined)
         {
             let at = now.saturating_add(record.pause.max(config.probe_first));

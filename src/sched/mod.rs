@@ -23,12 +23,13 @@
 //! | `policy`, `group` | what runs beside it |
 //! | `late`, `histogram`, `budget` | when a run is late, and what may be done about it |
 //! | `accuracy` | how early a collage may answer where its loss is limited |
-//! | `health` | who straggles, and what such a worker is still given |
+//! | `health`, `condition` | who straggles, by its runs and by what its device says, and what such a worker is still given |
 //! | `settle`, `timers` | who answers, and when it is too late |
 
 mod accuracy;
 mod batch;
 mod budget;
+mod condition;
 mod config;
 mod event;
 mod group;
@@ -48,6 +49,7 @@ mod timers;
 use std::collections::VecDeque;
 
 pub use accuracy::AccuracyBudget;
+pub use condition::Condition;
 pub use config::Config;
 pub use event::{
     Action, Answer, Error, Event, Independence, JobId, Kind, Micros, RequestId, Source, WorkerId,
@@ -138,6 +140,7 @@ impl Scheduler {
             Event::WorkerLost { worker } => self.worker_lost(worker),
             Event::WorkerReady { worker } => self.fleet.revive(worker, self.now),
             Event::Retired { worker } => self.worker_retired(worker),
+            Event::Telemetry { worker, condition } => self.fleet.told(worker, condition, self.now),
             Event::Cancel { id } => self.cancel(id),
             Event::Drain => self.draining = true,
             Event::Tick => {}
@@ -207,6 +210,11 @@ impl Scheduler {
     /// How a worker compares with its peers and with its own best; `None` before it has run enough.
     pub fn scores(&self, worker: WorkerId) -> Option<Scores> {
         self.fleet.scores(worker)
+    }
+
+    /// Jobs that a worker holds: launched there and not ended.
+    pub fn queued(&self, worker: WorkerId) -> usize {
+        self.fleet.held(worker)
     }
 
     fn submit(&mut self, id: RequestId, release_at: Micros, deadline_at: Micros) {

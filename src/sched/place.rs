@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
+use super::condition::Condition;
 use super::config::Config;
 use super::event::{JobId, Kind, Micros, WorkerId};
 use super::health::{Health, HealthConfig, Scores, Ward};
@@ -240,6 +241,11 @@ impl Fleet {
         self.workers.get(worker.0).map(|w| w.state)
     }
 
+    /// Jobs that a worker has.
+    pub(super) fn held(&self, worker: WorkerId) -> usize {
+        self.workers.get(worker.0).map_or(0, |w| w.jobs.len())
+    }
+
     pub(super) fn start(&mut self, worker: WorkerId, job: JobId) {
         if let Some(w) = self.workers.get_mut(worker.0) {
             w.jobs.push(job);
@@ -314,9 +320,15 @@ impl Fleet {
         let before = self.health(worker);
         let kinds = || KINDS.into_iter().filter(|&k| role.can(k));
         if next == Health::Quarantined {
-            // Probes are base runs: a worker for collages only could not prove itself.
+            // Probes are base runs: a worker for collages only could not prove itself. The end of a fault needs no
+            // proof by it.
             let spared = kinds().any(|k| self.sound[slot(k)] <= self.least_sound(k));
-            if spared || !role.can(Kind::Base) {
+            let is_faulty = self.ward.as_ref().is_some_and(|w| w.is_faulty(worker));
+            if spared || !(role.can(Kind::Base) || is_faulty) {
+                // A broken one that cannot be spared is at least the last that is chosen.
+                if is_faulty && before != Health::Suspect {
+                    self.judge(worker, Health::Suspect, now);
+                }
                 return;
             }
         }
@@ -330,6 +342,19 @@ impl Fleet {
         }
     }
 
+    /// A worker's device says this of itself from now on.
+    pub(super) fn told(&mut self, worker: WorkerId, condition: Condition, now: Micros) {
+        let Some(ward) = &mut self.ward else {
+            return;
+        };
+        let next = ward.told(worker, condition, now);
+        // Of one that is away it counts when it is back.
+        if next != ward.state(worker) && self.state(worker) == Some(WorkerState::Ready) {
+            self.judge(worker, next, now);
+            self.reindex(worker);
+        }
+    }
+
     /// Ready workers of a kind that must not be quarantined.
     fn least_sound(&self, kind: Kind) -> usize {
         let ready = self.ready[slot(kind)];
@@ -337,15 +362,20 @@ impl Fleet {
         ((ready as f64 * share).ceil() as usize).max(2).min(ready)
     }
 
-    /// After workers left: takes quarantined ones back until the quorum is there again.
+    /// After workers left: takes quarantined ones back until the quorum is there again, the broken ones last.
     fn uphold_quorum(&mut self, now: Micros) {
-        for kind in KINDS {
+        let by_need = KINDS.map(|kind| [(kind, false), (kind, true)]);
+        for (kind, take_faulty) in by_need.into_iter().flatten() {
             for i in 0..self.workers.len() {
                 if self.sound[slot(kind)] >= self.least_sound(kind) {
                     break;
                 }
                 let worker = WorkerId(i);
-                if self.workers[i].can_now(kind) && self.health(worker) == Health::Quarantined {
+                let is_faulty = self.ward.as_ref().is_some_and(|w| w.is_faulty(worker));
+                if self.workers[i].can_now(kind)
+                    && self.health(worker) == Health::Quarantined
+                    && (take_faulty || !is_faulty)
+                {
                     self.judge(worker, Health::Probation, now);
                     self.reindex(worker);
                 }
@@ -381,6 +411,13 @@ impl Fleet {
         if self.state(worker) == Some(WorkerState::Lost) {
             self.workers[worker.0].ended_at = now;
             self.set_state(worker, WorkerState::Ready, now);
+            if let Some(ward) = &self.ward {
+                let next = ward.welcome(worker);
+                if next != ward.state(worker) {
+                    self.judge(worker, next, now);
+                    self.reindex(worker);
+                }
+            }
         }
     }
 

@@ -24,7 +24,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("straggler", &["error"]),
     (
         "host",
-        &["sched", "straggler", "backend", "model", "image", "error"],
+        &[
+            "sched",
+            "straggler",
+            "backend",
+            "model",
+            "image",
+            "telemetry",
+            "error",
+        ],
     ),
     (
         "engine",
@@ -42,6 +50,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("dataset", &["image", "error"]),
     ("embedded", &["dataset", "model", "image", "error"]),
     ("sim", &["sched", "straggler", "error"]),
+    ("telemetry", &["error"]),
     ("ffi", &["engine", "error"]),
     ("cli", &["*"]),
     ("lib", &["*"]),
@@ -52,7 +61,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("cudarc", &["src/backend/cuda"]),
     ("wgpu", &["src/backend/webgpu"]),
-    ("nvml_wrapper", &["src/host"]),
+    ("nvml_wrapper", &["src/telemetry/nvml"]),
     ("tokio", &["src/host", "src/engine", "src/main", "src/cli"]),
 ];
 
@@ -368,7 +377,7 @@ fn a_crate_away_from_home_is_found() {
     );
     assert_eq!(
         found("src/backend/mod.rs", "use nvml_wrapper::Nvml;"),
-        ["2: nvml_wrapper belongs in src/host"]
+        ["2: nvml_wrapper belongs in src/telemetry/nvml"]
     );
     assert_eq!(found("src/model/mod.rs", "use tokio::fs;").len(), 1);
     assert!(found("src/backend/webgpu/mod.rs", "use wgpu::Device;").is_empty());

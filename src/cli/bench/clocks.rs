@@ -1,6 +1,7 @@
 //! A GPU's clocks before and after a measurement: what a figure is worth depends on them.
 
 use collage::backend::DeviceInfo;
+use collage::telemetry::{Gpu, Reading, Reason, Source};
 use serde::Serialize;
 
 /// At one moment. Empty where nothing tells: no GPU, no NVML.
@@ -10,39 +11,33 @@ pub struct Clocks {
     pub sm_clock_limit_mhz: Option<u32>,
     pub memory_clock_mhz: Option<u32>,
     pub temperature_c: Option<u32>,
-    /// In NVML's words; empty where nothing lowers the clocks.
+    /// By NVIDIA's names, such as `hw_slowdown`; empty where nothing lowers the clocks.
     pub slowed_by: Vec<String>,
 }
 
 /// Of the GPU of this device's name and, among those of the name, index.
-#[cfg(feature = "nvml")]
 pub fn read(info: &DeviceInfo) -> Option<Clocks> {
-    let survey = collage::host::nvml::survey().ok()?;
-    let mut same = survey
-        .gpus
-        .into_iter()
-        .filter(|gpu| gpu.name == info.name)
-        .collect::<Vec<_>>();
+    let mut source = Source::open(None).ok()?;
+    let readings = source.read();
+    let both = source.gpus().iter().zip(readings);
+    let mut same: Vec<(&Gpu, Reading)> = both.filter(|(gpu, _)| gpu.name == info.name).collect();
     // Another order than NVML's, or fewer devices, makes the index another GPU's; the first is then as good.
     let at = if info.index < same.len() {
         info.index
     } else {
         0
     };
-    let gpu = (!same.is_empty()).then(|| same.swap_remove(at))?;
+    let (gpu, reading) = (!same.is_empty()).then(|| same.swap_remove(at))?;
+    // An idle GPU is slow by choice.
+    let reasons = reading.reasons.unwrap_or_default().iter();
+    let slowing = reasons.filter(|reason| *reason != Reason::Idle);
     Some(Clocks {
-        sm_clock_mhz: gpu.sm_clock_mhz,
-        sm_clock_limit_mhz: gpu.sm_clock_limit_mhz,
-        memory_clock_mhz: gpu.memory_clock_mhz,
-        temperature_c: gpu.temperature_c,
-        slowed_by: gpu.slowed_by,
+        sm_clock_mhz: reading.sm_clock_mhz,
+        sm_clock_limit_mhz: gpu.sm_clock_max_mhz,
+        memory_clock_mhz: reading.memory_clock_mhz,
+        temperature_c: reading.temperature_c,
+        slowed_by: slowing.map(|reason| reason.to_string()).collect(),
     })
-}
-
-/// This binary was built without NVML.
-#[cfg(not(feature = "nvml"))]
-pub fn read(_: &DeviceInfo) -> Option<Clocks> {
-    None
 }
 
 impl Clocks {
