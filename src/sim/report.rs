@@ -130,7 +130,8 @@ impl Tally {
 }
 
 impl Latency {
-    fn of(times: &mut [Micros]) -> Self {
+    /// Of these times, which are put in order.
+    pub fn of(times: &mut [Micros]) -> Self {
         times.sort_unstable();
         let count = times.len();
         let ms = |us: f64| us / 1e3;

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::console::Console;
 use super::failure::Failure;
+use super::report;
 use super::text::{percent, table, thousands};
 
 mod settings;
@@ -39,6 +40,9 @@ pub struct Simulate {
     /// TOML file with the settings that the flags do not give
     #[arg(long, value_name = "FILE")]
     config: Option<std::path::PathBuf>,
+    /// Write a chart of each policy's tail against its extra work
+    #[arg(long, value_name = "FILE.svg")]
+    chart: Option<std::path::PathBuf>,
     #[command(flatten)]
     settings: Settings,
 }
@@ -62,6 +66,9 @@ impl Simulate {
             bar.inc(1);
         }
         bar.finish_and_clear();
+        if let Some(path) = &self.chart {
+            report::simulated::write(path, &outcomes)?;
+        }
         let text = text(&settings, &outcomes);
         console.finish(&Document { settings, outcomes }, &text)
     }
