@@ -32,7 +32,7 @@ impl Times {
                 .min(1e9),
         );
         let high = step_above(values.iter().copied().fold(low, f64::max));
-        let high = high.max(low * 10.0);
+        let high = high.max(low * 4.0); // small differences shall look small
         Self { low, high }
     }
 
