@@ -49,6 +49,22 @@ fn the_text_has_a_row_a_policy_by_request_and_by_group() {
 }
 
 #[test]
+fn the_chart_has_a_point_for_each_policy() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("frontier.svg");
+    let chart = file.to_str().expect("utf-8");
+    let arguments = ["--policies", "none,hedge:5ms,small", "--chart", chart];
+    text(&[&SMALL[..], &arguments].concat());
+    let chart = std::fs::read_to_string(&file).expect("a chart");
+    assert!(chart.starts_with("<svg xmlns="), "{chart}");
+    assert_eq!(chart.matches("<circle").count(), 3);
+    assert!(chart.contains("hedge:5ms") && chart.contains("p99 by group"));
+    let arguments = ["--policies", "none", "--chart", "/nowhere/frontier.svg"];
+    let output = cli_support::run(&[&SMALL[..], &arguments].concat());
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
 fn flags_win_over_the_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("simulation.toml");

@@ -5,7 +5,7 @@ mod engine_fakes;
 use std::sync::Arc;
 use std::time::Duration;
 
-use collage::engine::{Engine, Error, Setup, Source};
+use collage::engine::{Engine, Error, Setup, Source, Stats, WorkerStats};
 use engine_fakes::{Call, Fake, Gate, setup, submit, sure, until};
 
 /// A device on which the base runs of worker 0 wait at the gate.
@@ -109,5 +109,39 @@ fn a_policy_that_needs_more_workers_than_there_are_is_refused() {
             }
             other => panic!("{other:?}"),
         }
+    }
+}
+
+/// Time of own runs and of backups, on all workers.
+fn busy(stats: &Stats) -> [Duration; 2] {
+    let sum = |of: fn(&WorkerStats) -> Duration| stats.workers.iter().map(of).sum();
+    [sum(|w| w.base_busy), sum(|w| w.backup_busy)]
+}
+
+#[test]
+fn time_in_backups_is_told_apart_from_time_in_own_runs() {
+    for (policy, has_backups) in [("none", false), ("replicate:2", true), ("collage", true)] {
+        let work = |_: &Call| {
+            std::thread::sleep(Duration::from_micros(200));
+            Ok(())
+        };
+        let engine = Engine::start(with_policy(Fake::new(work), policy)).expect("starts");
+        for ticket in submit(&engine, [sure(1), sure(2), sure(3), sure(4)]) {
+            ticket.wait().expect("answered");
+        }
+        // Backups may end after the answers.
+        let stats = until(&engine, |stats| {
+            let [base, backup] = busy(stats);
+            !base.is_zero() && backup.is_zero() != has_backups
+        });
+        engine.shutdown();
+        for worker in &stats.workers {
+            assert_eq!(
+                worker.base_busy + worker.backup_busy,
+                worker.busy,
+                "{policy}"
+            );
+        }
+        assert!(stats.events > 0 && !stats.scheduling.is_zero(), "{policy}");
     }
 }

@@ -10,6 +10,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 mod arguments;
 mod bench;
 mod classify;
+mod clock;
 #[cfg(feature = "cuda")]
 mod compile;
 mod console;
@@ -18,6 +19,7 @@ mod devices;
 mod eval;
 mod failure;
 mod inspect;
+mod load;
 mod monitor;
 mod pass;
 mod report;
@@ -99,9 +101,13 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// The parser, with the demo's own defaults in its help.
+/// The parser, with the help of those commands whose defaults are not the engine's.
 fn command() -> clap::Command {
-    Cli::command().mut_subcommand("demo", |demo| demo::own_defaults(demo).display_order(0))
+    Cli::command()
+        .mut_subcommand("demo", |demo| demo::own_defaults(demo).display_order(0))
+        .mut_subcommand("bench", |bench| {
+            bench.mut_subcommand("policies", bench::policies::own_defaults)
+        })
 }
 
 impl Command {

@@ -12,8 +12,8 @@ pub fn shuffled(len: usize, seed: u64) -> Vec<usize> {
     order
 }
 
-/// Steele, Lea and Flood: Fast Splittable Pseudorandom Number Generators (2014).
-fn split_mix(state: &mut u64) -> u64 {
+/// The next of a sequence of 64 random bits each. Steele, Lea and Flood: Fast Splittable Pseudorandom Number Generators (2014).
+pub fn split_mix(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut z = *state;
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -60,17 +60,17 @@ pub fn bytes(n: u64) -> String {
 
 /// Columns padded to their widest cell, two spaces apart; the first `left` of them to the left, the others to the
 /// right; a rule under the first row.
-pub fn table<const N: usize>(rows: &[[String; N]], left: usize) -> String {
+pub fn table<R: AsRef<[String]>>(rows: &[R], left: usize) -> String {
+    let columns = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
     let width = |column: usize| {
-        rows.iter()
-            .map(|row| row[column].chars().count())
-            .max()
-            .unwrap_or(0)
+        let cells = rows.iter().filter_map(|row| row.as_ref().get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..N).map(width).collect();
+    let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for (i, row) in rows.iter().enumerate() {
         let cells: Vec<String> = row
+            .as_ref()
             .iter()
             .enumerate()
             .map(|(c, cell)| {
@@ -84,7 +84,7 @@ pub fn table<const N: usize>(rows: &[[String; N]], left: usize) -> String {
         text += cells.join("  ").trim_end();
         text.push('\n');
         if i == 0 {
-            text += &"-".repeat(widths.iter().sum::<usize>() + 2 * (N - 1));
+            text += &"-".repeat(widths.iter().sum::<usize>() + 2 * columns.saturating_sub(1));
             text.push('\n');
         }
     }

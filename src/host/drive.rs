@@ -87,6 +87,9 @@ pub(super) struct Tally {
     runs: u64,
     images: u64,
     busy: Duration,
+    /// Of those: requests' own base runs, and all else; injected delays excluded.
+    base_busy: Duration,
+    backup_busy: Duration,
     service: Histogram<u32>,
     injected: Duration,
     injected_runs: u64,
@@ -101,6 +104,8 @@ impl Default for Tally {
             runs: 0,
             images: 0,
             busy: Duration::ZERO,
+            base_busy: Duration::ZERO,
+            backup_busy: Duration::ZERO,
             service: histogram(),
             injected: Duration::ZERO,
             injected_runs: 0,
@@ -130,6 +135,9 @@ pub(super) struct Driver {
     draining: bool,
     /// Every request is settled and the workers were told to end.
     closing: bool,
+    /// Commands and timeouts handled, and the time in that.
+    events: u64,
+    scheduling: Duration,
 }
 
 impl Driver {
@@ -154,6 +162,8 @@ impl Driver {
             exited: HashSet::new(),
             draining: false,
             closing: false,
+            events: 0,
+            scheduling: Duration::ZERO,
         }
     }
 
@@ -161,11 +171,15 @@ impl Driver {
     pub(super) fn run(mut self) -> (Stats, HashSet<usize>) {
         while !(self.draining && self.scheduler.pending() == 0) {
             let until = self.scheduler.poll_timeout();
-            match self.clock.wait(&self.commands, until) {
+            let wake = self.clock.wait(&self.commands, until);
+            let began = Instant::now();
+            match wake {
                 Wake::Message(command) => self.command(command),
                 Wake::Timeout => self.handle(Event::Tick),
                 Wake::Disconnected => self.command(Command::Drain),
             }
+            self.events += 1;
+            self.scheduling += began.elapsed();
         }
         self.close()
     }
@@ -395,10 +409,16 @@ impl Driver {
         if self.jobs.remove(&job).is_none() {
             return;
         }
+        let is_backup = self.scheduler.is_backup(job).unwrap_or(false);
         if let Some(Link { tally, .. }) = self.workers.get_mut(worker) {
             tally.runs += 1;
             tally.images += rows.len() as u64;
             tally.busy += service;
+            let own_busy = match is_backup {
+                true => &mut tally.backup_busy,
+                false => &mut tally.base_busy,
+            };
+            *own_busy += service.saturating_sub(injected);
             // Not `saturating_record`: that clamps to what the histogram spans so far instead of growing it. Growing
             // fails beyond u64 only.
             let _ = tally.service.record(micros(service));
@@ -472,6 +492,8 @@ impl Driver {
             runs: link.tally.runs,
             images: link.tally.images,
             busy: link.tally.busy,
+            base_busy: link.tally.base_busy,
+            backup_busy: link.tally.backup_busy,
             service_p50: quantile(&link.tally.service, 0.50),
             service_p99: quantile(&link.tally.service, 0.99),
             injected: link.tally.injected,
@@ -483,6 +505,8 @@ impl Driver {
         Stats {
             requests,
             pending: self.scheduler.pending(),
+            events: self.events,
+            scheduling: self.scheduling,
             workers: self.workers.iter().enumerate().map(worker).collect(),
             contention: Vec::new(), // the host's
         }

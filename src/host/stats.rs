@@ -13,6 +13,10 @@ pub struct Stats {
     pub requests: sched::Stats,
     /// Requests accepted and not settled.
     pub pending: usize,
+    /// What the scheduler's thread was woken for: submissions, reports of workers, timeouts.
+    pub events: u64,
+    /// Time in which that thread was not waiting: deciding, handing images to workers and answers to callers.
+    pub scheduling: Duration,
     /// In order of their indices.
     pub workers: Vec<WorkerStats>,
     /// Injected loads beside the workers, in the order in which they were asked for.
@@ -42,6 +46,10 @@ pub struct WorkerStats {
     pub images: u64,
     /// Time spent in them, injected delays included.
     pub busy: Duration,
+    /// Time of that in requests' own base runs, injected delays excluded.
+    pub base_busy: Duration,
+    /// Time of that in backups: collages, replicas, hedges, re-sent requests and probes, injected delays excluded.
+    pub backup_busy: Duration,
     /// Median of a run's time, injected delays included.
     pub service_p50: Duration,
     /// 99th percentile of a run's time, injected delays included.

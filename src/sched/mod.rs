@@ -66,7 +66,7 @@ use group::Groups;
 use late::Times;
 use place::Fleet;
 use queue::Fifo;
-use request::{Backup, Base, Copies, Job, Request};
+use request::{Backup, Base, Cause, Copies, Job, Request};
 use timers::{Due, Timer, Timers};
 
 /// See the [module](self).
@@ -178,6 +178,11 @@ impl Scheduler {
     /// Jobs launched and not ended.
     pub fn running(&self) -> usize {
         self.jobs.len()
+    }
+
+    /// Whether a launched job is a backup, that is anything but requests' own base runs; `None` once it has ended.
+    pub fn is_backup(&self, job: JobId) -> Option<bool> {
+        self.jobs.get(&job).map(|job| job.cause != Cause::Own)
     }
 
     /// Whether nothing is kept for any request, group or job.

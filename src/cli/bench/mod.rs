@@ -1,4 +1,4 @@
-//! `collage bench`: how fast this machine is, measured.
+//! `collage bench`: how fast this machine is, and what policies buy on it, measured.
 
 use clap::{Args, Subcommand};
 
@@ -12,12 +12,13 @@ mod explain;
 mod layers;
 mod measure;
 mod networks;
+pub mod policies;
 mod show;
 mod soak;
 mod spread;
 mod together;
 
-/// Measure how fast a device runs networks
+/// Measure how fast a device runs networks, or what policies buy
 #[derive(Args)]
 #[command(
     after_help = "Example:\n  collage bench engine --arch resnet50 --batch 1,32 --dtype f32,f16"
@@ -30,6 +31,7 @@ pub struct Bench {
 #[derive(Subcommand)]
 enum What {
     Engine(Box<engine::Engine>),
+    Policies(Box<policies::Policies>),
 }
 
 impl Bench {
@@ -37,6 +39,7 @@ impl Bench {
     pub fn run(self, console: &Console) -> Result<(), Failure> {
         match self.what {
             What::Engine(arguments) => arguments.run(console),
+            What::Policies(arguments) => arguments.run(console),
         }
     }
 }

@@ -11,7 +11,7 @@ use collage::model::plan::{Grid, Plan, Preprocessing, Step};
 
 use crate::cli::failure::Failure;
 use crate::cli::pass::Pass;
-use crate::cli::report::picture::{Guess, Picture, Tile};
+use crate::cli::report::demo::picture::{Guess, Picture, Tile};
 use crate::cli::text::{percent, thousands};
 
 /// What the pictures are made from.

@@ -1,20 +1,15 @@
-//! An open-loop load: requests are due at fixed times, whatever becomes of the earlier ones.
-//!
-//! Latency counts from when a request was due, not from when the generator got to submit it, so that neither a slow
-//! engine nor a slow generator hides waiting (coordinated omission). How late the generator was is recorded too: it is
-//! the machine's own noise.
+//! The demo's requests: groups at even intervals in an open loop, and what is counted of them.
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use collage::engine::{Answer, Engine, Error, RequestOptions, Source, Ticket};
+use collage::engine::{Answer, Engine, Error, Source};
 use collage::image::Image;
-use crossbeam_channel::Receiver;
 use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
 
 use super::outcome::{Percentiles, Run};
 use crate::cli::failure::Failure;
+use crate::cli::load::{Load, Pace};
 
 /// The same for every run of a demo.
 pub struct Arrivals<'a> {
@@ -30,13 +25,6 @@ pub struct Arrivals<'a> {
     pub burst: usize,
     /// What a request that failed counts as having waited.
     pub deadline: Duration,
-}
-
-/// One request on its way from the generator to the collector.
-struct Sent {
-    image: usize,
-    late: Duration,
-    ticket: Result<Ticket, Error>,
 }
 
 /// What became of the requests.
@@ -60,42 +48,24 @@ impl Arrivals<'_> {
         policy: &'static str,
         bar: &ProgressBar,
     ) -> Result<Run, Failure> {
-        let (sent, to_collect) = crossbeam_channel::unbounded();
-        let begin = Instant::now();
-        let tally = thread::scope(|scope| {
-            let collector = scope.spawn(|| self.collect(to_collect, bar));
-            for (i, image) in self.order.iter().copied().enumerate() {
-                let due = begin + Duration::from_secs_f64((i - i % self.burst) as f64 / self.rate);
-                thread::sleep(due.saturating_duration_since(Instant::now()));
-                let options = RequestOptions {
-                    submitted: Some(due),
-                    ..RequestOptions::default()
-                };
-                let late = due.elapsed();
-                let ticket = engine.submit(self.images[image].clone(), options);
-                // The collector outlives this loop: it ends when the channel closes.
-                let _ = sent.send(Sent {
-                    image,
-                    late,
-                    ticket,
-                });
-            }
-            drop(sent);
-            collector.join()
-        });
-        let tally = tally.map_err(|_| Failure::other("the collector of answers panicked"))??;
-        Ok(tally.into_run(policy, self.order.len(), begin.elapsed()))
-    }
-
-    fn collect(&self, sent: Receiver<Sent>, bar: &ProgressBar) -> Result<Tally, Failure> {
+        let groups = self.order.len().div_ceil(self.burst);
+        let due: Vec<_> = (0..groups)
+            .map(|group| Duration::from_secs_f64((group * self.burst) as f64 / self.rate))
+            .collect();
+        let load = Load {
+            images: self.images,
+            order: self.order,
+            burst: self.burst,
+            pace: Pace::Open(&due),
+        };
         let mut tally = Tally::new()?;
-        for request in sent {
-            record(&mut tally.late, request.late);
-            let outcome = request.ticket.and_then(Ticket::wait);
-            tally.settle(outcome, self.labels[request.image], self.deadline);
+        let took = load.run(engine, |settled| {
+            record(&mut tally.late, settled.late);
+            let label = self.labels[self.order[settled.request]];
+            tally.settle(settled.outcome, label, self.deadline);
             bar.inc(1);
-        }
-        Ok(tally)
+        })?;
+        Ok(tally.into_run(policy, self.order.len(), took))
     }
 }
 

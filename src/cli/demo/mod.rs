@@ -8,11 +8,11 @@ use collage::config::Layer;
 use collage::engine::Policy;
 use collage::straggler::HELP;
 
+use super::clock;
 use super::console::Console;
 use super::failure::Failure;
 use super::report;
 
-mod clock;
 mod gallery;
 mod load;
 pub mod outcome;
@@ -94,7 +94,7 @@ impl Demo {
         let outcome = stage.outcome(runs, accuracy, started);
         let mut text = format!("{}\n{}", outcome.table(), outcome.headline);
         if let Some(path) = &self.report {
-            let page = report::html(&outcome, &pictures)?;
+            let page = report::demo::html(&outcome, &pictures)?;
             let written = std::fs::write(path, page);
             written.map_err(|e| {
                 Failure::other(format!(

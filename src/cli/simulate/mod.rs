@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::console::Console;
 use super::failure::Failure;
+use super::report;
 use super::text::{percent, table, thousands};
 
 mod settings;
@@ -45,6 +46,9 @@ pub struct Simulate {
     /// TOML file with the settings that the flags do not give
     #[arg(long, value_name = "FILE")]
     config: Option<std::path::PathBuf>,
+    /// Write a chart of each policy's tail against its extra work
+    #[arg(long, value_name = "FILE.svg")]
+    chart: Option<std::path::PathBuf>,
     #[command(flatten)]
     settings: Settings,
 }
@@ -68,6 +72,9 @@ impl Simulate {
             bar.inc(1);
         }
         bar.finish_and_clear();
+        if let Some(path) = &self.chart {
+            report::simulated::write(path, &outcomes)?;
+        }
         let text = text(&settings, &outcomes);
         console.finish(&Document { settings, outcomes }, &text)
     }

@@ -5,8 +5,8 @@ use std::io::Cursor;
 
 use collage::image::Image;
 
-use super::escape;
 use crate::cli::failure::Failure;
+use crate::cli::report::escape;
 
 /// One collage with everything that is shown of it.
 pub struct Picture {
