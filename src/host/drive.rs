@@ -233,8 +233,9 @@ impl Driver {
                 failure: None,
             },
         );
-        self.handle(Event::Submit {
+        self.handle(Event::SubmitDue {
             id,
+            due_at: self.clock.micros(now).saturating_sub(micros(age)),
             release_at,
             deadline_at,
         });
@@ -477,6 +478,7 @@ impl Driver {
         Stats {
             requests,
             pending: self.scheduler.pending(),
+            promises: self.scheduler.promises(),
             workers: self.workers.iter().enumerate().map(worker).collect(),
         }
     }
