@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use collage::sched::{
     Action, Answer, Condition, Config, Error, Event, Health, Independence, JobId, Kind, Micros,
-    Policy, RequestId, Scheduler, Source, WorkerId, WorkerState,
+    Placement, Policy, RequestId, Scheduler, Source, WorkerId, WorkerState,
 };
 
 /// What the script does to the scheduler.
@@ -418,7 +418,9 @@ impl Model {
         );
         let spared = |w: &usize| self.scheduler.health(WorkerId(*w)) != Health::Quarantined;
         assert!(
-            !self.broken[worker] || spared(&worker) || !self.ready(kind).iter().any(spared),
+            !self.broken[worker]
+                || config.placement != Placement::Fastest // who draws lots knows nothing of it
+                || spared(&worker) || !self.ready(kind).iter().any(spared),
             "launched on a worker that is known to be broken"
         );
         let others = self.ready(Kind::Base).iter().any(|&w| w != worker);
@@ -590,8 +592,8 @@ impl Model {
             };
             match outcome {
                 Err(Error::Cancelled | Error::Closed | Error::Overloaded { .. }) => continue,
-                // Refused at the door: it was never accepted.
-                Err(Error::NoWorkers) if *at == self.wanted[id].submitted_at => continue,
+                // Refused at the door, or accepted and lost at once: nobody can tell from here.
+                Err(Error::NoWorkers) if *at == self.wanted[id].submitted_at => return,
                 outcome => {
                     counted += 1;
                     let is_in_time = outcome.is_ok() && at - self.wanted[id].submitted_at <= limit;
