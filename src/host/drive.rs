@@ -253,8 +253,9 @@ impl Driver {
                 failure: None,
             },
         );
-        self.handle(Event::Submit {
+        self.handle(Event::SubmitDue {
             id,
+            due_at: self.clock.micros(now).saturating_sub(micros(age)),
             release_at,
             deadline_at,
         });
@@ -507,6 +508,7 @@ impl Driver {
             pending: self.scheduler.pending(),
             events: self.events,
             scheduling: self.scheduling,
+            promises: self.scheduler.promises(),
             workers: self.workers.iter().enumerate().map(worker).collect(),
             contention: Vec::new(), // the host's
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use crate::sched::{self, Health, Role, Scores, WorkerState};
+use crate::sched::{self, Health, Promises, Role, Scores, WorkerState};
 
 /// A snapshot.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +17,8 @@ pub struct Stats {
     pub events: u64,
     /// Time in which that thread was not waiting: deciding, handing images to workers and answers to callers.
     pub scheduling: Duration,
+    /// What was promised, and whether it was kept.
+    pub promises: Promises,
     /// In order of their indices.
     pub workers: Vec<WorkerStats>,
     /// Injected loads beside the workers, in the order in which they were asked for.

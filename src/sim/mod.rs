@@ -9,14 +9,16 @@
 //! | `service` | how long a run takes on a worker |
 //! | `measured` | service times as `bench engine` measured them |
 //! | `run` | arrivals, runs and settlements, in order |
-//! | `report` | what came out, by request and by group |
+//! | `report`, `promise` | what came out, by request and by group, and whether promises were kept |
 
 mod measured;
+mod promise;
 mod report;
 mod run;
 mod service;
 
 pub use measured::{Service, ServiceError};
+pub use promise::{Promise, Promises};
 pub use report::{Figures, Latency, Outcome};
 pub use run::{arrivals, run};
 

@@ -7,7 +7,7 @@ use collage::image::Image;
 use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
 
-use super::outcome::{Percentiles, Run};
+use super::outcome::{Percentiles, Promises, Run};
 use crate::cli::failure::Failure;
 use crate::cli::load::{Load, Pace};
 
@@ -126,6 +126,7 @@ impl Tally {
             late: 0,
             base_images: 0,
             collage_runs: 0,
+            promises: Promises::default(),
             workers: Vec::new(),
             seconds: took.as_secs_f64(),
             histogram: self.latency,

@@ -10,6 +10,7 @@ use super::failure::Failure;
 use super::report;
 use super::text::{percent, table, thousands};
 
+mod promise;
 mod settings;
 
 use settings::Settings;
@@ -143,7 +144,9 @@ fn figures(outcomes: &[Outcome], of: impl Fn(&Outcome) -> &Figures) -> String {
         let [a, b, c, d, e, f, g] = parts.map(percent);
         shares.push([outcome.policy.clone(), a, b, c, d, e, f, g]);
     }
-    let parts = [table(&by_group, 1), table(&requests, 1), table(&shares, 1)];
+    let mut parts = vec![table(&by_group, 1), table(&requests, 1), table(&shares, 1)];
+    let promises = outcomes.iter().map(|o| (&*o.policy, &of(o).promises));
+    parts.extend(promise::text(promises));
     parts.join("\n")
 }
 
