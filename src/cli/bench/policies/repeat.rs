@@ -58,7 +58,7 @@ fn engine(arguments: &Policies, stage: &Stage) -> Vec<Flag> {
         ("model", given.model.as_deref().map(path)),
         ("collage", given.collage.as_deref().map(path)),
         ("arch", given.arch.clone()),
-        ("device", given.device.map(|device| device.to_string())),
+        ("device", given.device.as_ref().map(ToString::to_string)),
         ("workers", Some(options.base_workers.to_string())),
         ("collage-workers", Some(options.collage_workers.to_string())),
         ("grid", given.grid.map(|grid| grid.to_string())),
