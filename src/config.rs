@@ -27,7 +27,7 @@ pub use error::ConfigError;
 pub use syntax::{DurationSyntax, duration};
 
 use crate::backend::{self, BackendError, BackendKind, Device, DeviceSpec};
-use crate::engine::{AccuracyBudget, Options, Policy, Straggler};
+use crate::engine::{AccuracyBudget, Attach, Options, Policy, Straggler};
 use crate::model::plan::Grid;
 use crate::model::{Model, ModelError};
 
@@ -120,6 +120,10 @@ pub struct Layer {
     /// Of everything that is drawn at random [default: 0]
     #[arg(long, env = "COLLAGE_SEED", value_name = "N")]
     pub seed: Option<u64>,
+    /// Where `collage monitor` sees the engine: auto (a folder of this user's alone), off, or a folder [default: auto]
+    #[serde(deserialize_with = "syntax::text")]
+    #[arg(long, env = "COLLAGE_ATTACH", value_name = "WHERE")]
+    pub attach: Option<Attach>,
 }
 
 impl Layer {
@@ -202,6 +206,7 @@ impl Layer {
             top: self.top.or(next.top),
             stragglers: self.stragglers.or(next.stragglers),
             seed: self.seed.or(next.seed),
+            attach: self.attach.or(next.attach),
         }
     }
 }
@@ -290,6 +295,7 @@ impl Settings {
                 .map(|(budget, drop)| AccuracyBudget { budget, drop }),
             stragglers: layer.stragglers.clone().unwrap_or_default(),
             seed: layer.seed.unwrap_or(default.seed),
+            attach: layer.attach.clone().unwrap_or_default(),
             ..default
         };
         if options.policy.uses_collage() && options.release >= options.deadline {

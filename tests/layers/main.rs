@@ -25,9 +25,12 @@ const ROOMS: &[(&str, &[&str])] = &[
         "host",
         &["sched", "backend", "model", "image", "telemetry", "error"],
     ),
+    ("attach", &["host", "sched", "error"]),
     (
         "engine",
-        &["host", "sched", "backend", "model", "image", "error"],
+        &[
+            "attach", "host", "sched", "backend", "model", "image", "error",
+        ],
     ),
     ("config", &["engine", "sched", "backend", "model", "error"]),
     ("dataset", &["image", "error"]),
