@@ -38,6 +38,11 @@ impl Console {
         Self { json, command }
     }
 
+    /// Whether standard output is for one JSON object.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// The command's result: `body` for machines if they asked, `text` for people in any case.
     pub fn finish(&self, body: &impl Serialize, text: &str) -> Result<(), Failure> {
         self.say(text)?;

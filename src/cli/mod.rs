@@ -18,6 +18,7 @@ mod devices;
 mod eval;
 mod failure;
 mod inspect;
+mod monitor;
 mod pass;
 mod report;
 mod shuffle;
@@ -61,6 +62,7 @@ enum Command {
     Eval(eval::Eval),
     #[command(alias = "doctor")]
     Devices(devices::Devices),
+    Monitor(monitor::Monitor),
     Inspect(inspect::Inspect),
     Bench(bench::Bench),
     #[cfg(feature = "cuda")]
@@ -109,6 +111,7 @@ impl Command {
             Self::Classify(_) => "classify",
             Self::Eval(_) => "eval",
             Self::Devices(_) => "devices",
+            Self::Monitor(_) => "monitor",
             Self::Inspect(_) => "inspect",
             Self::Bench(_) => "bench",
             #[cfg(feature = "cuda")]
@@ -124,6 +127,7 @@ impl Command {
             Self::Classify(arguments) => arguments.run(console),
             Self::Eval(arguments) => arguments.run(console),
             Self::Devices(arguments) => arguments.run(console),
+            Self::Monitor(arguments) => arguments.run(console),
             Self::Inspect(arguments) => arguments.run(console),
             Self::Bench(arguments) => arguments.run(console),
             #[cfg(feature = "cuda")]

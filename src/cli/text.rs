@@ -19,6 +19,11 @@ pub fn percent(fraction: f64) -> String {
     format!("{:.2}%", fraction * 100.0)
 }
 
+/// A share of time or of a limit: it bears no decimals.
+pub fn whole_percent(share: f64) -> String {
+    format!("{:.0}%", share * 100.0)
+}
+
 /// A difference of two fractions in percentage points, with a true minus sign.
 pub fn points(difference: f64) -> String {
     let rounded = (difference * 1e4).round() / 1e2;

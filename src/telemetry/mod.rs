@@ -1,7 +1,8 @@
 //! What GPUs say of themselves, and what it means: readings, windows of readings, verdicts.
 //!
 //! ```text
-//!  Source (NVML, or the reason why not) ──read──> Reading ──push──> History ──window──> Window ──judge──> Verdict
+//!  Source (NVML, or the reason why not) ──read──> Reading ──push──> History ──window──> Window ──of_gpu──> Verdict
+//!  └───────────────────────────── Watch ─────────────────────────────┘
 //! ```
 //!
 //! Only `nvml` talks to a driver. All else is a pure function of readings and their times, so every rule can be tested
@@ -16,6 +17,7 @@ mod reading;
 mod reason;
 mod source;
 mod verdict;
+mod watch;
 mod window;
 mod xid;
 
@@ -24,5 +26,6 @@ pub use reading::{Absent, Ecc, Gpu, Link, Missing, Process, Reading, RowRemappin
 pub use reason::{Reason, Reasons};
 pub use source::{Source, Unavailable};
 pub use verdict::{Cause, Confidence, Verdict, Worker};
+pub use watch::Watch;
 pub use window::{Clock, Pattern, ProcessLoad, ReasonShare, Rise, Window};
 pub use xid::Xid;

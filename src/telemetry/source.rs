@@ -11,7 +11,7 @@ use crate::error::Classify;
 #[derive(Debug)]
 pub struct Source {
     #[cfg(feature = "nvml")]
-    watch: super::nvml::Watch,
+    driver: super::nvml::Driver,
     #[cfg(not(feature = "nvml"))]
     never: std::convert::Infallible,
 }
@@ -21,24 +21,30 @@ impl Source {
     /// Loads `library`, or what the variable `COLLAGE_NVML` names, or the driver's own, and opens every GPU. A GPU that
     /// does not answer is there too, with its state.
     pub fn open(library: Option<&Path>) -> Result<Source, Unavailable> {
-        let watch = super::nvml::Watch::open(library)?;
-        Ok(Source { watch })
+        let driver = super::nvml::Driver::open(library)?;
+        Ok(Source { driver })
     }
 
     /// Such as "580.65.06".
     pub fn driver(&self) -> &str {
-        self.watch.driver()
+        self.driver.driver()
     }
 
     /// By NVML's index.
     pub fn gpus(&self) -> &[Gpu] {
-        self.watch.gpus()
+        self.driver.gpus()
     }
 
     /// Reads every GPU now, in the order of [`gpus`](Self::gpus). Counters of errors, limits and processes are asked once
     /// a second at most, and repeated in between.
     pub fn read(&mut self) -> Vec<Reading> {
-        self.watch.read()
+        let at_us = self.driver.now_us();
+        self.read_at(at_us)
+    }
+
+    /// As [`read`](Self::read), by the caller's own clock, which must not go back.
+    pub fn read_at(&mut self, at_us: u64) -> Vec<Reading> {
+        self.driver.read_at(at_us)
     }
 }
 
@@ -61,6 +67,11 @@ impl Source {
 
     /// Reads every GPU now.
     pub fn read(&mut self) -> Vec<Reading> {
+        match self.never {}
+    }
+
+    /// As [`read`](Self::read), by the caller's own clock.
+    pub fn read_at(&mut self, _at_us: u64) -> Vec<Reading> {
         match self.never {}
     }
 }

@@ -45,7 +45,7 @@ struct Handle<'nvml> {
 }
 
 /// All GPUs of this machine.
-pub(super) struct Watch {
+pub(super) struct Driver {
     session: Session,
     driver: String,
     gpus: Vec<Gpu>,
@@ -53,17 +53,17 @@ pub(super) struct Watch {
     started: Instant,
 }
 
-impl fmt::Debug for Watch {
+impl fmt::Debug for Driver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch")
+        f.debug_struct("Driver")
             .field("driver", &self.driver)
             .field("gpus", &self.gpus.len())
             .finish_non_exhaustive()
     }
 }
 
-impl Watch {
-    pub(super) fn open(library: Option<&Path>) -> Result<Watch, Unavailable> {
+impl Driver {
+    pub(super) fn open(library: Option<&Path>) -> Result<Driver, Unavailable> {
         let nvml = load(library)?;
         let driver = nvml.sys_driver_version()?;
         let count = nvml.device_count()?;
@@ -84,7 +84,7 @@ impl Watch {
             })
             .collect();
         let memories = gpus.iter().map(|_| Memory::default()).collect();
-        Ok(Watch {
+        Ok(Driver {
             session,
             driver,
             gpus,
@@ -101,11 +101,14 @@ impl Watch {
         &self.gpus
     }
 
-    pub(super) fn read(&mut self) -> Vec<Reading> {
+    pub(super) fn now_us(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn read_at(&mut self, at_us: u64) -> Vec<Reading> {
         let handles = &self.session.borrow_dependent().devices;
         let gpus = handles.iter().zip(&mut self.memories).zip(0..);
         gpus.map(|((handle, memory), gpu)| {
-            let at_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
             let mut reading = Reading {
                 gpu,
                 at_us,

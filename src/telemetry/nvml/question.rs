@@ -40,12 +40,17 @@ impl Questions {
     }
 }
 
+/// NVML's newer errors, which the wrapper has no names for: another version of a structure, and a call that is no more.
+const VERSION_MISMATCH: u32 = 25;
+const DEPRECATED: u32 = 26;
+
 /// A function that this driver's library lacks is a figure that it does not have.
 pub(super) fn missing(figure: &'static str, error: &NvmlError) -> Missing {
     let why = match error {
         NvmlError::NotSupported
         | NvmlError::FunctionNotFound
         | NvmlError::FailedToLoadSymbol(_)
+        | NvmlError::UnexpectedVariant(VERSION_MISMATCH | DEPRECATED)
         | NvmlError::NoData => Absent::NotSupported,
         NvmlError::NoPermission | NvmlError::OperatingSystem => Absent::NoPermission,
         NvmlError::GpuLost | NvmlError::ResetRequired => Absent::GpuLost,

@@ -51,13 +51,14 @@ pub(super) fn is_loaded(reading: &Reading) -> bool {
 }
 
 pub(super) fn share(timed: &[Timed], holds: impl Fn(&Reading) -> bool) -> f64 {
-    let weight = |t: &&Timed| t.weight;
-    let all: f64 = timed.iter().map(|t| t.weight).sum();
-    let held: f64 = timed
-        .iter()
-        .filter(|t| holds(t.reading))
-        .map(|t| weight(&t))
-        .sum();
+    let (held, all) = timed.iter().fold((0.0, 0.0), |(held, all), t| {
+        let held = if holds(t.reading) {
+            held + t.weight
+        } else {
+            held
+        };
+        (held, all + t.weight)
+    });
     if all > 0.0 { held / all } else { 0.0 }
 }
 

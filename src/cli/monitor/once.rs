@@ -1,0 +1,276 @@
+//! One look: figures and a verdict for each GPU, as text and as JSON.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use collage::error::Classify;
+use collage::telemetry::{
+    Gpu, History, Link, Pattern, Reading, State, Unavailable, Verdict, Watch, Window,
+};
+use serde::Serialize;
+
+use super::super::console::Console;
+use super::super::failure::Failure;
+use super::super::text::{bytes, whole_percent};
+use super::{absent, each_interval};
+
+/// What is known without a GPU too.
+#[derive(Serialize)]
+struct Report<'a> {
+    available: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// The reason's stable number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    driver: Option<&'a str>,
+    interval_s: f64,
+    window_s: f64,
+    gpus: Vec<Watched<'a>>,
+}
+
+#[derive(Serialize)]
+struct Watched<'a> {
+    #[serde(flatten)]
+    gpu: &'a Gpu,
+    reading: Option<&'a Reading>,
+    window: Window,
+    verdict: Verdict,
+}
+
+pub fn run(
+    console: &Console,
+    watch: Result<Watch, Unavailable>,
+    interval: Duration,
+    window: Duration,
+) -> Result<(), Failure> {
+    let mut report = Report {
+        available: false,
+        reason: None,
+        code: None,
+        driver: None,
+        interval_s: interval.as_secs_f64(),
+        window_s: window.as_secs_f64(),
+        gpus: Vec::new(),
+    };
+    let mut watch = match watch {
+        Ok(watch) => watch,
+        Err(reason) => {
+            report.reason = Some(reason.to_string());
+            report.code = Some(reason.code());
+            return console.finish(&report, &absent(&reason));
+        }
+    };
+    let intervals = window.as_nanos().div_ceil(interval.as_nanos().max(1));
+    let mut read = 0;
+    each_interval(&mut watch, interval, |_| {
+        read += 1;
+        Ok(read <= intervals)
+    })?;
+    report.available = true;
+    report.driver = Some(watch.driver());
+    report.gpus = watch.histories().iter().map(Watched::from).collect();
+    console.finish(&report, &text(&report))
+}
+
+impl<'a> From<&'a History> for Watched<'a> {
+    fn from(history: &'a History) -> Self {
+        let (gpu, reading, window) = (history.gpu(), history.latest(), history.window());
+        let verdict = Verdict::of_gpu(gpu, &window, reading, &[]);
+        Self {
+            gpu,
+            reading,
+            window,
+            verdict,
+        }
+    }
+}
+
+fn text(report: &Report) -> String {
+    let mut text = format!(
+        "driver {}, watched for {:.1} s\n",
+        report.driver.unwrap_or_default(),
+        report.window_s
+    );
+    if report.gpus.is_empty() {
+        text += "no GPU is there\n";
+    }
+    for watched in &report.gpus {
+        text += &gpu_text(watched);
+    }
+    text
+}
+
+fn gpu_text(watched: &Watched) -> String {
+    let Watched { gpu, window, .. } = watched;
+    let bus = gpu.pci_bus_id.as_deref().unwrap_or("bus unknown");
+    let name = match gpu.name.as_str() {
+        "" => "a GPU that does not tell its name",
+        name => name,
+    };
+    let mut text = format!("\ngpu {}: {name}, {bus}\n", gpu.index);
+    let mut line = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            let _ = writeln!(text, "  {name:<10} {value}");
+        }
+    };
+    line("state", state(window.state));
+    line("load", load(window));
+    line("clocks", clocks(gpu, window));
+    line("reasons", reasons(window));
+    line("heat", heat(gpu, window));
+    line("power", of("W", window.power_w, window.power_limit_w));
+    line("memory", memory(gpu, window));
+    line("errors", watched.reading.and_then(|r| errors(r, window)));
+    line("link", link(gpu, watched.reading, window));
+    line("processes", processes(window));
+    let Verdict {
+        cause,
+        confidence,
+        evidence,
+        notes,
+    } = &watched.verdict;
+    line("verdict", Some(format!("{cause} ({confidence})")));
+    for sentence in evidence {
+        let _ = writeln!(text, "  {:<10} - {sentence}", "");
+    }
+    for note in notes {
+        let _ = writeln!(text, "  {:<10} note: {note}", "");
+    }
+    text
+}
+
+fn state(state: State) -> Option<String> {
+    match state {
+        State::Answers => None,
+        State::Lost => Some("lost".into()),
+        State::NeedsReset => Some("needs a reset".into()),
+    }
+}
+
+fn load(window: &Window) -> Option<String> {
+    let busy = window.utilisation.map(whole_percent)?;
+    let memory = window.memory_utilisation.map(whole_percent);
+    let memory = memory.map_or(String::new(), |share| format!(", its memory {share}"));
+    let loaded = whole_percent(window.loaded);
+    Some(format!(
+        "busy {busy}{memory}; under load {loaded} of the time"
+    ))
+}
+
+fn clocks(gpu: &Gpu, window: &Window) -> Option<String> {
+    let number = |n: Option<u32>| n.map_or("?".to_owned(), |n| n.to_string());
+    let sm = window.sm_clock;
+    sm.now_mhz.or(window.memory_clock.now_mhz)?;
+    let share = sm.of_max.map(whole_percent);
+    let share = share.map_or(String::new(), |share| {
+        format!(" (median under load {share})")
+    });
+    Some(format!(
+        "multiprocessors {} of {} MHz{share}, memory {} of {} MHz",
+        number(sm.now_mhz),
+        number(gpu.sm_clock_max_mhz),
+        number(window.memory_clock.now_mhz),
+        number(gpu.memory_clock_max_mhz)
+    ))
+}
+
+fn reasons(window: &Window) -> Option<String> {
+    let each = window.reasons.iter().map(|held| {
+        let how = match held.pattern {
+            Pattern::Sustained => "all along".to_owned(),
+            Pattern::Oscillating => format!("on and off, {} changes", held.changes),
+            Pattern::Passing => "for a while".to_owned(),
+        };
+        format!("{} {} ({how})", held.reason, whole_percent(held.share))
+    });
+    let all: Vec<String> = each.collect();
+    (!all.is_empty()).then(|| all.join(", "))
+}
+
+fn heat(gpu: &Gpu, window: &Window) -> Option<String> {
+    let now = window.temperature_c?;
+    let from = gpu.slowdown_c;
+    let from = from.map_or(String::new(), |c| format!(", slows down from {c} °C"));
+    let off = gpu.shutdown_c;
+    let off = off.map_or(String::new(), |c| format!(", off at {c} °C"));
+    Some(format!("{now} °C{from}{off}"))
+}
+
+fn of(unit: &str, now: Option<f64>, limit: Option<f64>) -> Option<String> {
+    let now = now?;
+    Some(match limit {
+        Some(limit) => format!("{now:.0} of {limit:.0} {unit}"),
+        None => format!("{now:.0} {unit}"),
+    })
+}
+
+fn memory(gpu: &Gpu, window: &Window) -> Option<String> {
+    let used = bytes(window.memory_used_bytes?);
+    Some(match gpu.memory_total_bytes {
+        Some(total) => format!("{used} of {}", bytes(total)),
+        None => used,
+    })
+}
+
+fn errors(reading: &Reading, window: &Window) -> Option<String> {
+    let mut parts = Vec::new();
+    let mut count = |name: &str, all: Option<u64>, rise: Option<u64>| {
+        if let Some(all) = all {
+            let new = rise.map_or(String::new(), |n| format!(" (+{n})"));
+            parts.push(format!("{name} {all}{new}"));
+        }
+    };
+    let (ecc, rise) = (&reading.ecc, &window.rise);
+    count("corrected", ecc.volatile_corrected, rise.ecc_corrected);
+    count(
+        "uncorrected",
+        ecc.volatile_uncorrected,
+        rise.ecc_uncorrected,
+    );
+    count("retired pages", reading.retired_pages, rise.retired_pages);
+    let rows = reading.rows;
+    let rows = rows.corrected.zip(rows.uncorrected).map(|(c, u)| c + u);
+    count("remapped rows", rows, rise.remapped_rows);
+    parts.extend(window.xids.iter().map(|xid| format!("Xid {}", xid.0)));
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+fn link(gpu: &Gpu, reading: Option<&Reading>, window: &Window) -> Option<String> {
+    let now = reading?.link;
+    now.generation.or(now.width)?;
+    let rate = |name: &str, rate: Option<f64>| {
+        rate.map_or(String::new(), |rate| {
+            format!(", {name} {}/s", bytes(rate as u64))
+        })
+    };
+    Some(format!(
+        "{} of {}{}{}",
+        named(now),
+        named(gpu.link_max),
+        rate("sends", window.pcie_tx_bytes_per_s),
+        rate("receives", window.pcie_rx_bytes_per_s)
+    ))
+}
+
+fn named(link: Link) -> String {
+    let number = |n: Option<u32>| n.map_or("?".to_owned(), |n| n.to_string());
+    format!(
+        "generation {} x{}",
+        number(link.generation),
+        number(link.width)
+    )
+}
+
+fn processes(window: &Window) -> Option<String> {
+    let each = window.processes.iter().map(|process| {
+        let share = process.utilisation.map(whole_percent);
+        let share = share.map_or(String::new(), |share| format!(" {share}"));
+        let memory = process.memory_bytes.map(bytes);
+        let memory = memory.map_or(String::new(), |bytes| format!(" {bytes}"));
+        format!("{}{share}{memory}", process.pid)
+    });
+    let all: Vec<String> = each.collect();
+    (!all.is_empty()).then(|| all.join(", "))
+}
