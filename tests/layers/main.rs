@@ -48,6 +48,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("cudarc", &["src/backend/cuda"]),
     ("wgpu", &["src/backend/webgpu"]),
     ("nvml_wrapper", &["src/telemetry/nvml"]),
+    ("rustix", &["src/attach", "src/cli"]),
     ("tokio", &["src/host", "src/engine", "src/main", "src/cli"]),
 ];
 
