@@ -27,7 +27,7 @@ pub use error::ConfigError;
 pub use syntax::{DurationSyntax, duration};
 
 use crate::backend::{self, BackendError, BackendKind, Device, DeviceSpec};
-use crate::engine::{AccuracyBudget, Attach, Options, Policy, Straggler};
+use crate::engine::{AccuracyBudget, Attach, Objective, Options, Policy, Straggler};
 use crate::model::plan::Grid;
 use crate::model::{Model, ModelError};
 
@@ -77,9 +77,14 @@ pub struct Layer {
     /// Accuracy that may be lost, such as 0.001: release times follow from it and from accuracy_drop
     #[arg(long, env = "COLLAGE_ACCURACY_BUDGET", value_name = "SHARE")]
     pub accuracy_budget: Option<f64>,
-    /// How much less accurate a collage's answer is than the base's, as `eval` measures it, such as 0.02
+    /// How much less accurate a collage's answer is than the base's, as `eval` measures it, such as 0.02 [default: what
+    /// the model files state]
     #[arg(long, env = "COLLAGE_ACCURACY_DROP", value_name = "SHARE")]
     pub accuracy_drop: Option<f64>,
+    /// How fast requests are to be answered, such as p99=50ms: release times follow from it
+    #[serde(deserialize_with = "syntax::text")]
+    #[arg(long, env = "COLLAGE_OBJECTIVE", value_name = "pXX=TIME")]
+    pub objective: Option<Objective>,
     /// Most accepted and unanswered requests; beyond, submissions are refused as overloaded [default: 1024]
     #[arg(long, env = "COLLAGE_QUEUE", value_name = "N")]
     pub queue: Option<usize>,
@@ -196,6 +201,7 @@ impl Layer {
             budget: self.budget.or(next.budget),
             accuracy_budget: self.accuracy_budget.or(next.accuracy_budget),
             accuracy_drop: self.accuracy_drop.or(next.accuracy_drop),
+            objective: self.objective.or(next.objective),
             queue: self.queue.or(next.queue),
             max_batch: self.max_batch.or(next.max_batch),
             batch_wait: self.batch_wait.or(next.batch_wait),
@@ -234,12 +240,6 @@ impl Settings {
                 });
             }
         }
-        if layer.accuracy_budget.is_some() && layer.accuracy_drop.is_none() {
-            return Err(ConfigError::Missing {
-                setting: "accuracy_drop",
-                because: "accuracy_budget",
-            });
-        }
         Ok(Settings { layer })
     }
 
@@ -274,7 +274,7 @@ impl Settings {
             .saturating_add(layer.collage_workers.unwrap_or(1));
         let devices = open_devices(layer.device.unwrap_or_default(), workers)?;
         let default = Options::new(base, devices);
-        let options = Options {
+        let mut options = Options {
             collage,
             grid: layer.grid.unwrap_or(default.grid),
             base_workers: layer.workers.unwrap_or(default.base_workers),
@@ -289,15 +289,19 @@ impl Settings {
             top_k: layer.top.unwrap_or(default.top_k),
             policy: layer.policy.unwrap_or(default.policy),
             budget: layer.budget.unwrap_or(default.budget),
-            accuracy: layer
-                .accuracy_budget
-                .zip(layer.accuracy_drop)
-                .map(|(budget, drop)| AccuracyBudget { budget, drop }),
+            objective: layer.objective.or(default.objective),
             stragglers: layer.stragglers.clone().unwrap_or_default(),
             seed: layer.seed.unwrap_or(default.seed),
             attach: layer.attach.clone().unwrap_or_default(),
             ..default
         };
+        if let Some(budget) = layer.accuracy_budget {
+            let drop = layer.accuracy_drop.or_else(|| options.accuracy_drop());
+            let drop = drop.ok_or_else(|| ConfigError::AccuracyDrop {
+                base: options.base.file().to_string(),
+            })?;
+            options.accuracy = Some(AccuracyBudget { budget, drop });
+        }
         if options.policy.uses_collage() && options.release >= options.deadline {
             let (release, deadline) = (options.release, options.deadline);
             return Err(ConfigError::Release { release, deadline });

@@ -26,8 +26,8 @@ pub use crate::host::{
     Ticket, Tile, WorkerStats,
 };
 pub use crate::sched::{
-    AccuracyBudget, After, Health, Independence, Policy, PolicyError, RequestId, Role, Scores,
-    Source, WorkerState,
+    AccuracyBudget, After, Health, Independence, Objective, ObjectiveError, Policy, PolicyError,
+    Promise, Promises, RequestId, Role, Scores, Source, WorkerState,
 };
 
 use crate::attach::{Process, Server, State};
@@ -62,6 +62,9 @@ pub struct Options {
     /// Accuracy that may be given up. It sets the release times in the place of [`release`](Options::release) once base
     /// runs have shown how long they take, and no more answers come from collages than it pays for.
     pub accuracy: Option<AccuracyBudget>,
+    /// How fast requests are to be answered. It sets the release times, and under a lazy policy when requests are late,
+    /// in the place of [`release`](Options::release) and of what [`accuracy`](Options::accuracy) would set.
+    pub objective: Option<Objective>,
     /// Most accepted and unanswered requests; beyond, [`Error::Overloaded`] at once.
     pub queue: usize,
     /// Most images of a base run.
@@ -104,6 +107,7 @@ impl Options {
             base_workers: 1,
             collage_workers: 1,
             accuracy: None,
+            objective: None,
             queue: 1024,
             max_batch: 8,
             batch_wait: Duration::ZERO,
@@ -121,6 +125,22 @@ impl Options {
         }
     }
 
+    /// What an answer of the collage loses against one of the base, as both files state it: held-out accuracy of the
+    /// base, less that of the collage at the grid that will run. `None` where one of them does not say.
+    pub fn accuracy_drop(&self) -> Option<f64> {
+        let collage = self.collage.as_ref()?;
+        let stated = |model: &Model, of: &str| model.metadata().accuracy.get(of).copied();
+        let base = stated(&self.base, "base")?;
+        let own = stated(collage, &self.canvas().to_string())?;
+        Some((base - own).clamp(0.0, 1.0))
+    }
+
+    /// Tiles of the canvas: the policy's, or those that are set.
+    fn canvas(&self) -> Grid {
+        let own = self.policy.grid();
+        own.map_or(self.grid, |(rows, cols)| Grid { rows, cols })
+    }
+
     /// Compiles the models into the plans that workers run, and checks what can be checked before any thread starts.
     fn setup(self) -> Result<Setup, Error> {
         within("max_batch", self.max_batch, 1, MAX_BATCH)?;
@@ -133,8 +153,7 @@ impl Options {
             None if self.policy.uses_collage() => Policy::None,
             _ => self.policy,
         };
-        let own_grid = policy.grid().map(|(rows, cols)| Grid { rows, cols });
-        let grid = own_grid.unwrap_or(self.grid);
+        let grid = self.canvas();
         if let Some(collage) = collage.filter(|c| c.classes() != self.base.classes()) {
             let given = format!(
                 "{} has other classes than {}",
@@ -159,6 +178,7 @@ impl Options {
             policy,
             budget: self.budget,
             accuracy: self.accuracy,
+            objective: self.objective,
             queue: self.queue,
             batch_wait: self.batch_wait,
             group_wait: self.group_wait,

@@ -230,7 +230,7 @@ fn a_picture_of_the_view_shows_what_the_stub_says() {
 #[cfg(unix)]
 mod attached {
     use super::*;
-    use collage::engine::{Attach, Engine, Policy};
+    use collage::engine::{AccuracyBudget, Attach, Engine, Policy};
     use engine_fakes::{Fake, setup, sure};
 
     /// An engine that has answered, and the folder that it is seen in.
@@ -239,6 +239,9 @@ mod attached {
         let mut setup = setup(Fake::new(|_| Ok(())));
         setup.policy = Policy::None;
         setup.base_workers = 2;
+        setup.objective = Some("p99=1m".parse().expect("an objective"));
+        let (budget, drop) = (0.01, 0.1);
+        setup.accuracy = Some(AccuracyBudget { budget, drop });
         let mut engine = Engine::start(setup).expect("starts");
         let place = Attach::In(folder.path().join("engines"));
         engine.attach(&place).expect("attaches");
@@ -270,6 +273,10 @@ mod attached {
         assert_eq!(shown["pid"], std::process::id());
         assert_eq!(shown["state"]["requests"]["submitted"], 40);
         assert_eq!(shown["state"]["workers"][0]["role"], "base");
+        let kinds = shown["state"]["promises"].as_array().expect("a list");
+        let kinds: Vec<&str> = kinds.iter().filter_map(|p| p["kind"].as_str()).collect();
+        assert_eq!(kinds, ["latency", "accuracy"]);
+        assert_eq!(shown["state"]["promises"][0]["promised"], 60e6);
         assert_eq!(shown["verdicts"].as_array().map(Vec::len), Some(2));
         let text = text(&run(watching(folder.path(), &["--once"])).stdout);
         let pid = std::process::id();

@@ -3,11 +3,15 @@
 
 mod sched_model;
 
+use std::cell::Cell;
+use std::time::Duration;
+
 use collage::sched::{
-    AccuracyBudget, After, Config, HealthConfig, MAX_RUNS, Micros, Placement, Policy, RequestId,
-    Role, WorkerConfig,
+    AccuracyBudget, After, Config, HealthConfig, MAX_RUNS, Micros, Objective, Placement, Policy,
+    RequestId, Role, WorkerConfig,
 };
 use proptest::prelude::*;
+use proptest::test_runner::{TestCaseError, TestRunner};
 use sched_model::{Fate, Happening, Model, Script};
 
 fn role() -> impl Strategy<Value = Role> {
@@ -33,14 +37,20 @@ type Extras = (
     Option<HealthConfig>,
     Placement,
     Option<AccuracyBudget>,
+    Option<Objective>,
 );
 
-/// Budget, work of a collage, overload, health, placement and accuracy.
+/// Budget, work of a collage, overload, health, placement and promises.
 fn extras() -> impl Strategy<Value = Extras> {
     let accuracy = prop_oneof![
         2 => Just(None),
         1 => (0.0..0.05f64, 0.01..0.1f64).prop_map(|(budget, drop)| Some(AccuracyBudget { budget, drop })),
     ];
+    let objective = (500..9_999u32, 500..20_000u64).prop_map(|(hundredths, us)| Objective {
+        quantile: f64::from(hundredths.max(5_000)) / 1e4,
+        latency: Duration::from_micros(us),
+    });
+    let objective = prop_oneof![2 => Just(None), 1 => objective.prop_map(Some)];
     let eager_health = HealthConfig {
         probe_first: 500,
         ..HealthConfig::default()
@@ -61,6 +71,7 @@ fn extras() -> impl Strategy<Value = Extras> {
         health,
         placement,
         accuracy,
+        objective,
     )
 }
 
@@ -97,6 +108,7 @@ fn config() -> impl Strategy<Value = Config> {
                     health: extras.3,
                     placement: extras.4,
                     accuracy: extras.5,
+                    objective: extras.6,
                     ..Config::default()
                 }
             },
@@ -109,8 +121,18 @@ fn happening(workers: usize) -> impl Strategy<Value = Happening> {
         release,
         deadline,
     });
+    let share = || prop_oneof![2 => Just(None), 1 => (0..110u8).prop_map(Some)];
+    let tell = (0..workers, share(), share(), prop::bool::weighted(0.2)).prop_map(
+        |(worker, slowed, link, faulty)| Happening::Tell {
+            worker,
+            slowed,
+            link,
+            faulty,
+        },
+    );
     prop_oneof![
         20 => submit,
+        2 => tell,
         2 => (0..80u64).prop_map(|id| Happening::Cancel { id: RequestId(id) }),
         2 => (0..workers).prop_map(|worker| Happening::Lose { worker }),
         2 => (0..workers).prop_map(|worker| Happening::Ready { worker }),
@@ -225,4 +247,125 @@ proptest! {
     fn the_same_events_give_the_same_actions(script in chaos()) {
         prop_assert_eq!(Model::new(script.clone()).run().log, Model::new(script).run().log);
     }
+}
+
+/// A long day: thousands of requests, failures, cancellations and words of devices; lost workers come back.
+fn day() -> impl Strategy<Value = Script> {
+    config().prop_flat_map(|config| {
+        let workers = config.workers.len();
+        let happenings = prop::collection::vec((0..1_500_000u64, happening(workers)), 3_000..5_000);
+        let ready = prop::collection::vec((0..1_500_000u64, 0..workers), 300);
+        (Just(config), happenings, ready, fate(10)).prop_map(
+            |(config, mut happenings, ready, fate)| {
+                happenings.retain(|(_, what)| !matches!(what, Happening::Retire { .. }));
+                let ready = ready.into_iter();
+                happenings.extend(ready.map(|(at, worker)| (at, Happening::Ready { worker })));
+                let mut happenings = number(happenings);
+                // Cancellations find somebody who waits.
+                let mut newest = 0;
+                for (_, what) in &mut happenings {
+                    match what {
+                        Happening::Submit { id, .. } => newest = id.0,
+                        Happening::Cancel { id } => id.0 = newest.saturating_sub(id.0 % 8),
+                        _ => {}
+                    }
+                }
+                happenings.push((1_600_000, Happening::Drain));
+                Script {
+                    config,
+                    happenings,
+                    fate,
+                }
+            },
+        )
+    })
+}
+
+/// A day with groups and without second chances: whoever's base run dies is answered by the group, or by nobody.
+fn one_death_without_retries() -> impl Strategy<Value = Script> {
+    (one_death(), any::<bool>()).prop_map(|(mut script, resend)| {
+        let config = &mut script.config;
+        (config.max_attempts, config.accuracy) = (1, None);
+        config.policy = Policy::Collage {
+            grid: None,
+            lazy: None,
+            resend,
+        };
+        for device in 0..2 {
+            let role = Role::Collage;
+            config.workers.push(WorkerConfig { role, device });
+        }
+        script.fate.abstain_percent = 0;
+        script
+    })
+}
+
+/// Runs so many scripts and gives the events in them.
+fn events_in(
+    cases: u32,
+    scripts: impl Strategy<Value = Script>,
+    check: impl Fn(&Model) -> Result<(), TestCaseError>,
+) -> u64 {
+    let config = ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    let events = Cell::new(0);
+    let outcome = TestRunner::new(config).run(&scripts, |script| {
+        let model = Model::new(script).run();
+        events.set(events.get() + model.events);
+        check(&model)
+    });
+    outcome.unwrap_or_else(|error| panic!("{error}"));
+    events.get()
+}
+
+#[test]
+fn over_millions_of_events_each_request_is_settled_once_and_every_rule_is_kept() {
+    let long = events_in(400, day(), |_| Ok(()));
+    let recovered = events_in(2_000, one_death_without_retries(), |model| {
+        for (id, outcome) in &model.settled {
+            prop_assert!(outcome.is_ok(), "{id}: {outcome:?}");
+        }
+        Ok(())
+    });
+    println!("{long} events of long days, {recovered} of days with a death and no second chance");
+    assert!(long >= 2_000_000, "{long} events");
+    assert!(recovered >= 100_000, "{recovered} events");
+}
+
+#[test]
+fn a_device_that_says_nothing_is_wrong_changes_nothing() {
+    let words = prop::collection::vec((0..40_000u64, any::<prop::sample::Index>()), 1..40);
+    let config = ProptestConfig {
+        cases: 1_000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    let outcome = TestRunner::new(config).run(&(chaos(), words), |(script, words)| {
+        let workers = script.config.workers.len();
+        let mut silent = script;
+        silent.config.placement = Placement::Fastest; // each decision draws lots, an idle one too
+        silent
+            .happenings
+            .retain(|(_, what)| !matches!(what, Happening::Tell { .. }));
+        let mut heard = silent.clone();
+        let end = heard.happenings.pop().expect("the end is there");
+        heard.happenings.extend(words.iter().map(|(at, worker)| {
+            let well = Happening::Tell {
+                worker: worker.index(workers),
+                slowed: None,
+                link: Some(100),
+                faulty: false,
+            };
+            (*at, well)
+        }));
+        heard.happenings.push(end);
+        let (heard, silent) = (Model::new(heard).run(), Model::new(silent).run());
+        let settled = |model: &Model| model.settled.clone();
+        prop_assert_eq!(settled(&heard), settled(&silent));
+        Ok(())
+    });
+    outcome.unwrap_or_else(|error| panic!("{error}"));
 }

@@ -218,7 +218,13 @@ impl State {
             process,
             requests: Requests::of(&stats.requests),
             pending: stats.pending as u64,
-            promises: Vec::new(),
+            promises: [
+                Promise::of("latency", stats.promises.latency),
+                Promise::of("accuracy", stats.promises.accuracy),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
             workers: stats
                 .workers
                 .iter()
@@ -226,6 +232,24 @@ impl State {
                 .map(|(index, worker)| Worker::of(index, worker))
                 .collect(),
         }
+    }
+}
+
+impl Promise {
+    fn of(kind: &str, promise: Option<sched::Promise>) -> Option<Promise> {
+        let sched::Promise {
+            promised,
+            measured,
+            kept,
+            over,
+        } = promise?;
+        Some(Promise {
+            kind: kind.into(),
+            promised,
+            measured,
+            kept,
+            over,
+        })
     }
 }
 

@@ -65,6 +65,15 @@ pub enum ConfigError {
         /// The one that needs it.
         because: &'static str,
     },
+    /// Nobody says what a collage's answer loses.
+    #[error(
+        "`accuracy_budget` is given without `accuracy_drop`, and {base} and its collage do not both state their accuracy; \
+         expected `accuracy_drop` as `collage eval` measures it"
+    )]
+    AccuracyDrop {
+        /// The base model's file.
+        base: String,
+    },
     /// No collage could ever answer.
     #[error(
         "`release` is {release:?}; expected less than `deadline`, {deadline:?}, or the policy none"
@@ -93,6 +102,7 @@ impl Classify for ConfigError {
             ConfigError::Value { .. } => 504,
             ConfigError::Missing { .. } => 505,
             ConfigError::Release { .. } => 506,
+            ConfigError::AccuracyDrop { .. } => 507,
             ConfigError::Model(error) => error.code(),
             ConfigError::Device(error) => error.code(),
         }

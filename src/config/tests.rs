@@ -30,6 +30,7 @@ const FULL: &str = r#"
     budget = 0.125
     accuracy_budget = 0.001
     accuracy_drop = 0.02
+    objective = "p99=50ms"
     queue = 10
     max_batch = 16
     batch_wait = "250us"
@@ -46,7 +47,7 @@ const FULL: &str = r#"
 #[test]
 fn the_file_and_the_flags_say_the_same_things() {
     let args = "--model base.safetensors --arch resnet20 --collage collage.safetensors --grid 2x3 --device cpu:2 \
-                --workers 4 --collage-workers 2 --policy collage:2x2:lazy:p90 --budget 0.125 --accuracy-budget 0.001 --accuracy-drop 0.02 --queue 10 --max-batch 16 --batch-wait 250us \
+                --workers 4 --collage-workers 2 --policy collage:2x2:lazy:p90 --budget 0.125 --accuracy-budget 0.001 --accuracy-drop 0.02 --objective p99=50ms --queue 10 --max-batch 16 --batch-wait 250us \
                 --group-wait 1.5ms --release 20ms --deadline 2s --min-confidence 0.75 --top 3 \
                 --stragglers slow:0:8:0.1 --stragglers pause:1:50 --seed 7 --attach off";
     let args: Vec<&str> = args.split_whitespace().collect();
@@ -144,11 +145,36 @@ fn a_collage_without_its_base_is_refused() {
 
 #[test]
 fn an_accuracy_budget_without_what_a_collage_loses_is_refused() {
-    let error = Settings::resolve(flags(&["--accuracy-budget", "0.001"])).expect_err("no drop");
-    assert_eq!(
-        error.to_string(),
-        "`accuracy_budget` is given without the `accuracy_drop` that it belongs to"
-    );
+    let settings = Settings::resolve(flags(&["--accuracy-budget", "0.001", "--device", "cpu:1"]));
+    let settings = settings.expect("nothing wrong in itself");
+    let base = || crate::embedded::base();
+    // A model for single images states nothing about a grid.
+    let unstated = || Ok((base()?, base()?));
+    let error = settings.options(unstated).expect_err("no drop");
+    assert_eq!(error.code(), 507);
+    assert!(error.to_string().contains("`accuracy_drop`"), "{error}");
+}
+
+#[test]
+fn what_a_collage_loses_is_what_both_files_state_at_the_grid_that_runs() {
+    let drop = |args: &[&str]| {
+        let args = [&["--accuracy-budget", "0.001", "--device", "cpu:1"], args].concat();
+        let settings = Settings::resolve(flags(&args)).expect("valid");
+        let embedded = || Ok((crate::embedded::base()?, crate::embedded::collage()?));
+        let options = settings.options(embedded).expect("both state theirs");
+        options.accuracy.expect("a budget was given").drop
+    };
+    let stated = |grid: &str| {
+        let accuracy = |model: Model, of: &str| model.metadata().accuracy[of];
+        let collage = crate::embedded::collage().expect("sound");
+        let base = crate::embedded::base().expect("sound");
+        accuracy(base, "base") - accuracy(collage, grid)
+    };
+    assert_eq!(drop(&[]), stated("3x3"));
+    assert_eq!(drop(&["--grid", "5x5"]), stated("5x5"));
+    assert_eq!(drop(&["--policy", "collage:2x2:lazy"]), stated("2x2"));
+    assert_eq!(drop(&["--policy", "small"]), stated("1x1"));
+    assert_eq!(drop(&["--accuracy-drop", "0.25"]), 0.25);
 }
 
 #[test]

@@ -244,8 +244,9 @@ impl Driver {
                 own: None,
             },
         );
-        self.handle(Event::Submit {
+        self.handle(Event::SubmitDue {
             id,
+            due_at: self.clock.micros(now).saturating_sub(micros(age)),
             release_at,
             deadline_at,
         });
@@ -523,6 +524,7 @@ impl Driver {
         Stats {
             requests,
             pending: self.scheduler.pending(),
+            promises: self.scheduler.promises(),
             workers: self.workers.iter().enumerate().map(worker).collect(),
         }
     }

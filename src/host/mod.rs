@@ -34,7 +34,7 @@ pub use worker::Restart;
 use crate::backend::Device;
 use crate::image::Image;
 use crate::model::plan::Plan;
-use crate::sched::{self, AccuracyBudget, Policy, RequestId, Role, WorkerConfig};
+use crate::sched::{self, AccuracyBudget, Objective, Policy, RequestId, Role, WorkerConfig};
 use clock::micros;
 use drive::{Command, Driver, Link, Permits, Submission, Tally};
 use straggler::Injector;
@@ -94,6 +94,8 @@ pub struct Setup {
     pub budget: f64,
     /// Accuracy that may be given up; it sets the release times once base runs have shown how long they take.
     pub accuracy: Option<AccuracyBudget>,
+    /// How fast requests are to be answered; it sets the release times.
+    pub objective: Option<Objective>,
     /// Most accepted and unanswered requests.
     pub queue: usize,
     /// How long a request waits for others to share its base run.
@@ -131,6 +133,7 @@ impl Setup {
             },
             budget: sched::Config::default().budget,
             accuracy: None,
+            objective: None,
             queue: 1024,
             batch_wait: Duration::ZERO,
             group_wait: Duration::from_millis(5),
@@ -172,6 +175,15 @@ impl Setup {
         {
             let given = format!("{budget} at a drop of {drop}");
             return Err(Error::option("accuracy", given, "shares from 0 to 1"));
+        } else if let Some(objective) = self.objective
+            && !((0.5..1.0).contains(&objective.quantile)
+                && (Duration::from_micros(1)..=self.deadline).contains(&objective.latency))
+        {
+            let expected = format!(
+                "a quantile from 0.5 to less than 1, and a time up to the deadline, {:?}",
+                self.deadline
+            );
+            return Err(Error::option("objective", objective.to_string(), expected));
         } else if self.queue == 0 {
             return Err(Error::option("queue", "0", "1 at least"));
         } else if !(0.0..=1.0).contains(&self.min_confidence) {
@@ -223,6 +235,7 @@ impl Setup {
             collage_work: self.plans.collage_work(),
             budget: self.budget,
             accuracy: self.accuracy,
+            objective: self.objective,
             group_wait: micros(self.group_wait),
             max_batch: self.plans.max_batch(),
             batch_wait: micros(self.batch_wait),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use crate::sched::{self, Health, Role, Scores, WorkerState};
+use crate::sched::{self, Health, Promises, Role, Scores, WorkerState};
 
 /// A snapshot.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +13,8 @@ pub struct Stats {
     pub requests: sched::Stats,
     /// Requests accepted and not settled.
     pub pending: usize,
+    /// What was promised, and whether it was kept.
+    pub promises: Promises,
     /// In order of their indices.
     pub workers: Vec<WorkerStats>,
 }

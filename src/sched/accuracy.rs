@@ -4,8 +4,9 @@
 //! A collage answer costs `drop` in expectation. With a budget of `budget`, a share of `budget / drop` of the requests
 //! may be answered by a collage, so that the release time is that percentile of the base runs' recent times: no later,
 //! or latency would be given away, and no earlier, or the budget would be spent on requests that are not the slowest.
-//! Each accepted request puts its share into the purse, and a collage answer takes one out of it; an empty purse makes
-//! a request wait for its base run although its collage is there.
+//! Each answered request puts its share into the purse, and a collage answer takes one out of it; an empty purse makes
+//! a request wait for its base run although its collage is there. So the budget is kept over the answers that were given,
+//! at any time.
 
 use super::event::Micros;
 
@@ -18,8 +19,9 @@ pub struct AccuracyBudget {
     pub drop: f64,
 }
 
-/// Collage answers that may be given before any were earned.
-const BURST: f64 = 4.0;
+/// Collage answers that may be saved up: those that so many requests earn, and a few at least.
+const SAVED_UP: f64 = 1e3;
+const SAVED_UP_LEAST: f64 = 4.0;
 
 /// See the [module](self).
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +40,7 @@ impl Purse {
         };
         Self {
             share: share.clamp(0.0, 1.0),
-            answers: BURST,
+            answers: 0.0,
         }
     }
 
@@ -48,11 +50,12 @@ impl Purse {
     }
 
     pub(super) fn earn(&mut self) {
-        self.answers = (self.answers + self.share).min(BURST.max(1e3 * self.share));
+        self.answers = (self.answers + self.share).min(SAVED_UP_LEAST.max(SAVED_UP * self.share));
     }
 
     pub(super) fn take(&mut self) -> bool {
-        let is_enough = self.answers >= 1.0;
+        // A share of all needs no purse, and must not wait for the first answer.
+        let is_enough = self.answers >= 1.0 || self.share >= 1.0;
         self.answers -= f64::from(u8::from(is_enough));
         is_enough
     }

@@ -5,6 +5,7 @@ use super::event::Micros;
 use super::health::HealthConfig;
 use super::place::{Placement, Role, WorkerConfig};
 use super::policy::Policy;
+use super::promise::Objective;
 
 /// Settings of a [`Scheduler`](super::Scheduler).
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +24,9 @@ pub struct Config {
     /// Accuracy that may be given up: it sets the release times in the place of those that requests are submitted
     /// with, once base runs have shown how long they take.
     pub accuracy: Option<AccuracyBudget>,
+    /// How fast requests are to be answered: it sets the release times in the place of those of `accuracy` and of those
+    /// that requests are submitted with, and under a lazy policy when they are late.
+    pub objective: Option<Objective>,
     /// A group closes this long after its first member, full or not.
     pub group_wait: Micros,
     /// Most images of a base run.
@@ -63,6 +67,7 @@ impl Default for Config {
             collage_work: 1.0,
             budget: 0.25,
             accuracy: None,
+            objective: None,
             group_wait: 5_000,
             max_batch: 8,
             batch_wait: 0,

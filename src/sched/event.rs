@@ -102,6 +102,17 @@ pub enum Event {
         /// Answered by then or failed.
         deadline_at: Micros,
     },
+    /// A new request that was due earlier than now: latency objectives count from there.
+    SubmitDue {
+        /// Its name.
+        id: RequestId,
+        /// When it was due.
+        due_at: Micros,
+        /// As of `Submit`.
+        release_at: Micros,
+        /// As of `Submit`.
+        deadline_at: Micros,
+    },
     /// A job ran to its end.
     Done {
         /// Where.

@@ -1,7 +1,7 @@
 //! Recent times of runs: a histogram in microseconds that forgets, so that a percentile follows the load.
 //!
-//! Two halves: one fills, the other is the last full one; both together answer. The fuller turns over after
-//! [`TURN`] samples, so an answer rests on the last 4,096 to 8,192.
+//! [`Rotating`] has two halves: one fills, the other is the last full one; both together answer. The fuller turns over after
+//! [`TURN`] samples, so an answer rests on the last 4,096 to 8,192. [`Lasting`] forgets nothing.
 
 use std::fmt;
 
@@ -15,6 +15,8 @@ const LEAST: u32 = 64;
 const STEPS: usize = 64;
 /// 2^40 us are twelve days.
 const DOUBLINGS: usize = 40;
+/// Percentiles that are kept: who asks does so for the same few again and again.
+const KEPT: usize = 3;
 /// New samples after which a kept percentile is taken afresh.
 const REFRESH: u32 = 64;
 
@@ -24,8 +26,19 @@ pub(super) struct Rotating {
     full: Vec<u32>,
     filled: u32,
     kept: u32,
-    /// The last percentile that was asked for: tenths, value, samples until it is stale.
-    answer: Option<(u16, Micros, u32)>,
+    recorded: u64,
+    answers: [Option<Kept>; KEPT],
+    /// Which of them is replaced next.
+    next: usize,
+}
+
+/// A percentile as it was when it was last asked for.
+#[derive(Clone, Copy)]
+struct Kept {
+    tenths: u16,
+    value: Micros,
+    /// Samples after which it is stale.
+    until: u64,
 }
 
 /// Without its thousands of buckets.
@@ -42,7 +55,9 @@ impl Rotating {
             full: Vec::new(),
             filled: 0,
             kept: 0,
-            answer: None,
+            recorded: 0,
+            answers: [None; KEPT],
+            next: 0,
         }
     }
 
@@ -56,16 +71,14 @@ impl Rotating {
         }
         self.filling[bucket(time)] += 1;
         self.filled += 1;
-        if let Some((_, _, left)) = &mut self.answer {
-            *left = left.saturating_sub(1);
-        }
+        self.recorded += 1;
     }
 
     /// The time within which this many tenths of a percent of recent runs ended, to 1/128; `None` while too few have.
     pub(super) fn percentile(&mut self, tenths: u16) -> Option<Micros> {
-        match self.answer {
-            Some((asked, value, left)) if asked == tenths && left > 0 => return Some(value),
-            _ => {}
+        let known = |k: &&Kept| k.tenths == tenths && k.until > self.recorded;
+        if let Some(kept) = self.answers.iter().flatten().find(known) {
+            return Some(kept.value);
         }
         let total = self.filled + self.kept;
         if total < LEAST {
@@ -79,11 +92,64 @@ impl Rotating {
             if seen >= wanted {
                 let value = middle(bucket);
                 // Until there are many, each sample counts.
-                self.answer = Some((tenths, value, REFRESH.min(total / 8)));
+                let until = self.recorded + u64::from(REFRESH.min(total / 8));
+                self.keep(Kept {
+                    tenths,
+                    value,
+                    until,
+                });
                 return Some(value);
             }
         }
         None
+    }
+
+    /// In the place of the same percentile's last value, or of the longest kept.
+    fn keep(&mut self, kept: Kept) {
+        let same = |k: &Option<Kept>| k.is_some_and(|k| k.tenths == kept.tenths);
+        let slot = self.answers.iter().position(same).unwrap_or(self.next);
+        self.answers[slot] = Some(kept);
+        self.next = (slot + 1) % KEPT;
+    }
+}
+
+/// All times since the start.
+pub(super) struct Lasting {
+    buckets: Vec<u64>,
+    recorded: u64,
+}
+
+/// Without its thousands of buckets.
+impl fmt::Debug for Lasting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lasting({} samples)", self.recorded)
+    }
+}
+
+impl Lasting {
+    pub(super) fn new() -> Self {
+        Self {
+            buckets: vec![0; STEPS * DOUBLINGS],
+            recorded: 0,
+        }
+    }
+
+    pub(super) fn record(&mut self, time: Micros) {
+        self.buckets[bucket(time)] += 1;
+        self.recorded += 1;
+    }
+
+    /// The time within which this share of all ended, to 1/128; 0 where there were none.
+    pub(super) fn quantile(&self, quantile: f64) -> Micros {
+        let wanted = (self.recorded as f64 * quantile - 1e-9).ceil() as u64;
+        let mut seen = 0;
+        for (bucket, count) in self.buckets.iter().enumerate() {
+            seen += count;
+            if seen >= wanted.max(1) {
+                return middle(bucket);
+            }
+        }
+        0
     }
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | hedge | longer than the hedge point | a copy runs on another worker |
 //! | lazy collage | the same, or not begun for so long and past its release time | it joins the next collage |
+//! | both, with a latency objective | when a backup must begin to be in time for it | the same |
 //! | eager collage | not answered at the release time, nor within the live p95 | if its collage is missing too: a copy |
 //!
 //! A hedge point that is a percentile is of recent base runs of the same size on workers that are not under suspicion,
@@ -15,6 +16,7 @@ use super::event::{Kind, Micros, RequestId, WorkerId};
 use super::histogram::Rotating;
 use super::latency::{SIZES, size};
 use super::policy::{After, Policy};
+use super::promise::last_moment;
 use super::request::{Backup, Base, Cause, Job, Request};
 use super::timers::{Due, Timer};
 
@@ -22,11 +24,18 @@ use super::timers::{Due, Timer};
 #[derive(Debug, Default)]
 pub(super) struct Times {
     by_size: [Option<Box<Rotating>>; SIZES],
+    collage: Option<Box<Rotating>>,
 }
 
 impl Times {
     pub(super) fn record(&mut self, images: usize, time: Micros) {
         self.by_size[size(images)]
+            .get_or_insert_with(|| Box::new(Rotating::new()))
+            .record(time);
+    }
+
+    pub(super) fn record_collage(&mut self, time: Micros) {
+        self.collage
             .get_or_insert_with(|| Box::new(Rotating::new()))
             .record(time);
     }
@@ -53,10 +62,7 @@ impl Scheduler {
             _ => policy.lazy(),
         };
         let late_at = match after {
-            Some(after) => self
-                .times
-                .point(after, images)
-                .map(|us| now.saturating_add(us)),
+            Some(after) => self.hedge_point(id, after, images),
             None if policy.resends() => {
                 let typical = self.times.point(After::P95, images).unwrap_or(0);
                 let release_at = self.requests.get(&id).map_or(now, |r| r.release_at);
@@ -75,8 +81,21 @@ impl Scheduler {
         }
     }
 
-    /// From when on a collage may answer a new request: as its caller says, or as the accuracy budget does.
-    pub(super) fn release_for(&mut self, release_at: Micros) -> Micros {
+    /// From when on a collage may answer a new request: as its caller says, or as the objective or the accuracy budget
+    /// does. What only the base may answer stays so.
+    pub(super) fn release_for(
+        &mut self,
+        due_at: Micros,
+        release_at: Micros,
+        deadline_at: Micros,
+    ) -> Micros {
+        if release_at >= deadline_at {
+            return release_at;
+        }
+        if let Some(ledger) = &self.ledger {
+            let release = due_at.saturating_add(ledger.objective().release());
+            return release.min(last_moment(due_at, deadline_at));
+        }
         let after = self
             .purse
             .as_ref()
@@ -85,10 +104,51 @@ impl Scheduler {
         point.map_or(release_at, |us| self.now.saturating_add(us))
     }
 
+    /// When a base run with so many images that begins now is late.
+    fn hedge_point(&mut self, id: RequestId, after: After, images: usize) -> Option<Micros> {
+        let asked = self.times.point(after, images);
+        let asked = asked.map(|us| self.now.saturating_add(us));
+        let due_at = self.requests.get(&id)?.due_at;
+        let last = self.last_chance(due_at).map(|at| at.max(self.now + 1));
+        match self.config.policy {
+            // Its own point may be better, since a second run makes no answer worse.
+            Policy::Hedge { .. } => [asked, last].into_iter().flatten().min(),
+            _ => last.or(asked),
+        }
+    }
+
+    /// When a backup must begin so that it answers in time for the objective; `None` without one, while it is not known
+    /// how long that takes, and where it takes longer than there is.
+    fn last_chance(&mut self, due_at: Micros) -> Option<Micros> {
+        let release = self.ledger.as_ref()?.objective().release();
+        let base = self.times.point(After::P95, 1);
+        let room = if self.config.policy.uses_collage() {
+            let collage = self.times.collage.as_mut();
+            // Before enough collages ran: their work at the base's speed.
+            let expected = base.map(|us| (us as f64 * self.config.collage_work) as Micros);
+            let run = collage
+                .and_then(|times| times.percentile(950))
+                .or(expected)?;
+            run.saturating_add(self.config.group_wait)
+        } else {
+            base?
+        };
+        let wait = release.checked_sub(room).filter(|&wait| wait > 0)?;
+        Some(due_at.saturating_add(wait))
+    }
+
     /// When a new request will count as late if its base run has not begun by then: under a lazy policy, once a
     /// collage may answer it and it has waited for as long as a run may take.
-    pub(super) fn late_unless_begun(&mut self, release_at: Micros) -> Option<Micros> {
-        let point = self.times.point(self.config.policy.lazy()?, 1).unwrap_or(0);
+    pub(super) fn late_unless_begun(
+        &mut self,
+        due_at: Micros,
+        release_at: Micros,
+    ) -> Option<Micros> {
+        let after = self.config.policy.lazy()?;
+        if let Some(at) = self.last_chance(due_at) {
+            return Some(at).filter(|&at| at > self.now);
+        }
+        let point = self.times.point(after, 1).unwrap_or(0);
         Some(release_at.max(self.now.saturating_add(point))).filter(|&at| at > self.now)
     }
 

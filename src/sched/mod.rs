@@ -22,7 +22,7 @@
 //! | `place`, `latency` | where |
 //! | `policy`, `group` | what runs beside it |
 //! | `late`, `histogram`, `budget` | when a run is late, and what may be done about it |
-//! | `accuracy` | how early a collage may answer where its loss is limited |
+//! | `accuracy`, `promise` | how early a collage may answer where its loss is limited, and how late where latency is |
 //! | `health`, `condition` | who straggles, by its runs and by what its device says, and what such a worker is still given |
 //! | `settle`, `timers` | who answers, and when it is too late |
 
@@ -40,6 +40,7 @@ mod latency;
 mod map;
 mod place;
 mod policy;
+mod promise;
 mod queue;
 mod request;
 mod settle;
@@ -58,6 +59,7 @@ pub use health::{Health, HealthConfig, Scores};
 pub use map::IdMap;
 pub use place::{Placement, Role, WorkerConfig, WorkerState};
 pub use policy::{After, AfterError, MAX_RUNS, Policy, PolicyError};
+pub use promise::{Objective, ObjectiveError, Promise, Promises};
 pub use stats::Stats;
 
 use accuracy::Purse;
@@ -65,6 +67,7 @@ use budget::Budget;
 use group::Groups;
 use late::Times;
 use place::Fleet;
+use promise::Ledger;
 use queue::Fifo;
 use request::{Backup, Base, Copies, Job, Request};
 use timers::{Due, Timer, Timers};
@@ -86,6 +89,7 @@ pub struct Scheduler {
     times: Times,
     budget: Budget,
     purse: Option<Purse>,
+    ledger: Option<Ledger>,
     /// Launched and not ended.
     jobs: IdMap<JobId, Job>,
     /// Ended collages and how many of their answers are held.
@@ -104,6 +108,7 @@ impl Scheduler {
             times: Times::default(),
             budget: Budget::new(config.budget),
             purse: config.accuracy.map(Purse::new),
+            ledger: config.objective.map(Ledger::new),
             config,
             now: 0,
             draining: false,
@@ -130,7 +135,13 @@ impl Scheduler {
                 id,
                 release_at,
                 deadline_at,
-            } => self.submit(id, release_at, deadline_at),
+            } => self.submit(id, self.now, release_at, deadline_at),
+            Event::SubmitDue {
+                id,
+                due_at,
+                release_at,
+                deadline_at,
+            } => self.submit(id, due_at.min(self.now), release_at, deadline_at),
             Event::Done {
                 worker,
                 job,
@@ -217,7 +228,7 @@ impl Scheduler {
         self.fleet.held(worker)
     }
 
-    fn submit(&mut self, id: RequestId, release_at: Micros, deadline_at: Micros) {
+    fn submit(&mut self, id: RequestId, due_at: Micros, release_at: Micros, deadline_at: Micros) {
         self.stats.submitted += 1;
         let policy = self.config.policy;
         let backed = policy.uses_collage() && self.fleet.could(Kind::Collage);
@@ -235,10 +246,13 @@ impl Scheduler {
             );
         }
         let is_lazy = policy.lazy().is_some();
-        let release_at = self.release_for(release_at);
-        let late_at = self.late_unless_begun(release_at).filter(|_| backed);
+        let release_at = self.release_for(due_at, release_at, deadline_at);
+        let late_at = self
+            .late_unless_begun(due_at, release_at)
+            .filter(|_| backed);
         let request = Request {
             queued_at: self.now,
+            due_at,
             release_at,
             deadline_at,
             base: if based { Base::Queued } else { Base::Exhausted },
@@ -247,6 +261,7 @@ impl Scheduler {
             copies: Copies::default(),
             late_at: late_at.filter(|&at| at < deadline_at),
             is_late: false,
+            waits_on: false,
             attempts: 0,
             failed_on: None,
             alone: false,
@@ -257,9 +272,6 @@ impl Scheduler {
         }
         self.requests.insert(id, request);
         self.budget.earn();
-        if let Some(purse) = &mut self.purse {
-            purse.earn();
-        }
         if backed && !(is_lazy && based) {
             self.join_group(id);
         }

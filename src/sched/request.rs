@@ -99,6 +99,8 @@ impl Copies {
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) queued_at: Micros,
+    /// From when its latency counts.
+    pub(super) due_at: Micros,
     pub(super) release_at: Micros,
     pub(super) deadline_at: Micros,
     pub(super) base: Base,
@@ -110,6 +112,8 @@ pub(super) struct Request {
     pub(super) late_at: Option<Micros>,
     /// It was late once: a collage that is missing is not waited for.
     pub(super) is_late: bool,
+    /// It misses the latency objective on purpose, for its base run's answer.
+    pub(super) waits_on: bool,
     /// Base runs that failed.
     pub(super) attempts: u32,
     /// Where one failed last: a broken worker must not use up all attempts.

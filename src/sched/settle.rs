@@ -37,6 +37,17 @@ impl Scheduler {
         let Backup::Held { job, index, worker } = request.backup else {
             return;
         };
+        if let Some(at) = self.waits_on(id) {
+            let due = Due::Release;
+            self.timers.push(Timer { at, due, id });
+            if self.config.policy.resends() {
+                self.want_copies(id, 1);
+            }
+            return;
+        }
+        let Some(request) = self.requests.get(&id) else {
+            return;
+        };
         if self.purse.as_mut().is_some_and(|purse| !purse.take()) {
             let at = self.now.saturating_add(accuracy::patience(
                 request.release_at.saturating_sub(request.queued_at),
@@ -78,7 +89,12 @@ impl Scheduler {
                 }
                 self.base_done(id, &job);
             }
-            Kind::Collage => self.collage_done(id, &job, confidences),
+            Kind::Collage => {
+                if let Some(time) = time {
+                    self.times.record_collage(time);
+                }
+                self.collage_done(id, &job, confidences);
+            }
         }
     }
 
@@ -305,6 +321,7 @@ impl Scheduler {
                 .void(|id| late::is_wanted(self.requests.get(&id)));
         }
         self.count(&outcome);
+        self.note(&request, &outcome);
         let from_collage = matches!(
             outcome,
             Ok(Answer {

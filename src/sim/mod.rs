@@ -10,14 +10,16 @@
 //! | `straggler` | what makes workers slow |
 //! | `service` | how long a run takes on a worker |
 //! | `run` | arrivals, runs and settlements, in order |
-//! | `report` | what came out, by request and by group |
+//! | `report`, `promise` | what came out, by request and by group, and whether promises were kept |
 
+mod promise;
 mod report;
 mod run;
 mod service;
 mod straggler;
 mod trace;
 
+pub use promise::{Promise, Promises};
 pub use report::{Figures, Latency, Outcome};
 pub use run::run;
 pub use straggler::{Straggler, StragglerError};

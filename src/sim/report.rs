@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::Setup;
+use super::promise::Promises;
 use crate::sched::{Micros, Stats};
 
 /// Latencies in milliseconds. A percentile beyond which there are fewer than ten samples is `None`: it would be luck.
@@ -49,6 +50,8 @@ pub struct Figures {
     pub extra_work: f64,
     /// Of those runs: probes of workers under watch.
     pub probe_runs: f64,
+    /// What was promised, and whether it was kept.
+    pub promises: Promises,
 }
 
 /// What came out.
@@ -64,11 +67,10 @@ pub struct Outcome {
 
 impl Outcome {
     pub(super) fn new(setup: &Setup, whole: Tally, steady: Tally) -> Self {
-        let work = setup.scheduler.collage_work;
         Self {
             policy: setup.scheduler.policy.to_string(),
-            whole: whole.figures(work),
-            steady: steady.figures(work),
+            whole: whole.figures(setup),
+            steady: steady.figures(setup),
         }
     }
 }
@@ -109,14 +111,16 @@ impl Tally {
         }
     }
 
-    fn figures(mut self, collage_work: f64) -> Figures {
+    fn figures(mut self, setup: &Setup) -> Figures {
+        let collage_work = setup.scheduler.collage_work;
         let (stats, requests) = (self.stats, self.requests.len().max(1) as f64);
         let share = |count: u64| count as f64 / requests;
         let base = stats.base_images.max(1) as f64;
         let further = (stats.copy_images + stats.probe_runs) as f64;
         let collages = stats.collage_runs as f64;
+        let request = Latency::of(&mut self.requests);
         Figures {
-            request: Latency::of(&mut self.requests),
+            request,
             group: Latency::of(&mut self.groups),
             answered: share(stats.answered()),
             by_base: share(stats.base),
@@ -125,6 +129,7 @@ impl Tally {
             extra_runs: (further + collages) / base,
             extra_work: (further + collages * collage_work) / base,
             probe_runs: stats.probe_runs as f64 / base,
+            promises: Promises::of(setup, &self.requests, &stats),
         }
     }
 }

@@ -5,8 +5,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use collage::sched::{
-    Action, Answer, Config, Error, Event, Independence, JobId, Kind, Micros, Policy, RequestId,
-    Scheduler, Source, WorkerId, WorkerState,
+    Action, Answer, Condition, Config, Error, Event, Health, Independence, JobId, Kind, Micros,
+    Placement, Policy, RequestId, Scheduler, Source, WorkerId, WorkerState,
 };
 
 /// What the script does to the scheduler.
@@ -28,6 +28,13 @@ pub enum Happening {
     },
     Retire {
         worker: usize,
+    },
+    /// What a worker's device says, in percent.
+    Tell {
+        worker: usize,
+        slowed: Option<u8>,
+        link: Option<u8>,
+        faulty: bool,
     },
     Finish {
         worker: usize,
@@ -84,6 +91,7 @@ pub struct Script {
 
 #[derive(Debug)]
 pub struct Wanted {
+    submitted_at: Micros,
     release_at: Micros,
     deadline_at: Micros,
     base_worker: Option<usize>,
@@ -117,6 +125,10 @@ pub struct Model {
     ended: BTreeMap<JobId, Job>,
     state: Vec<WorkerState>,
     pub log: Vec<(Micros, Action)>,
+    /// Events that the scheduler was told.
+    pub events: u64,
+    /// Whose device says so.
+    broken: Vec<bool>,
     drained: bool,
 }
 
@@ -133,6 +145,8 @@ impl Model {
             ended: BTreeMap::new(),
             state: vec![WorkerState::Ready; script.config.workers.len()],
             log: Vec::new(),
+            events: 0,
+            broken: vec![false; script.config.workers.len()],
             drained: false,
             script,
         };
@@ -192,6 +206,7 @@ impl Model {
             } => {
                 let (release_at, deadline_at) = (self.now + release, self.now + deadline);
                 let wanted = Wanted {
+                    submitted_at: self.now,
                     release_at,
                     deadline_at,
                     base_worker: None,
@@ -232,6 +247,24 @@ impl Model {
                 self.drop_jobs(worker);
                 self.handle(Event::Retired {
                     worker: WorkerId(worker),
+                });
+            }
+            Happening::Tell {
+                worker,
+                slowed,
+                link,
+                faulty,
+            } => {
+                self.broken[worker] = faulty;
+                let share = |percent: u8| f64::from(percent) / 100.0;
+                let condition = Condition {
+                    slowed: slowed.map(share),
+                    link: link.map(share),
+                    faulty,
+                };
+                self.handle(Event::Telemetry {
+                    worker: WorkerId(worker),
+                    condition,
                 });
             }
             Happening::Finish { worker, job, fails } => self.finish(worker, job, fails),
@@ -302,6 +335,8 @@ impl Model {
 
     fn handle(&mut self, event: Event) {
         self.scheduler.handle(event, self.now);
+        self.events += 1;
+        self.check_quorum();
         while let Some(action) = self.scheduler.poll_action() {
             self.log.push((self.now, action.clone()));
             self.check(action);
@@ -313,6 +348,27 @@ impl Model {
             self.script.config.workers[w].role.can(kind) && self.state[w] == WorkerState::Ready
         };
         (0..self.state.len()).filter(able).collect()
+    }
+
+    /// However slow workers are, and whatever their devices say: enough of each kind are trusted.
+    fn check_quorum(&self) {
+        let Some(health) = self.script.config.health else {
+            return;
+        };
+        for kind in [Kind::Base, Kind::Collage] {
+            // As the scheduler sees it: what it retired itself is not in our state before its action.
+            let state = |w: &usize| self.scheduler.worker_state(WorkerId(*w));
+            let able = |w: &usize| self.script.config.workers[*w].role.can(kind);
+            let ready =
+                (0..self.state.len()).filter(|w| able(w) && state(w) == Some(WorkerState::Ready));
+            let (ready, sound) = ready.fold((0, 0), |(ready, sound), w| {
+                let is_sound = self.scheduler.health(WorkerId(w)) != Health::Quarantined;
+                (ready + 1, sound + usize::from(is_sound))
+            });
+            let least = (f64::from(ready) * health.quorum).ceil() as usize;
+            let least = least.max(2).min(ready as usize);
+            assert!(sound >= least, "{sound} of {ready} are trusted, {kind:?}");
+        }
     }
 
     fn check(&mut self, action: Action) {
@@ -359,6 +415,13 @@ impl Model {
             (1..=most).contains(&ids.len()),
             "{} ids in one run",
             ids.len()
+        );
+        let spared = |w: &usize| self.scheduler.health(WorkerId(*w)) != Health::Quarantined;
+        assert!(
+            !self.broken[worker]
+                || config.placement != Placement::Fastest // who draws lots knows nothing of it
+                || spared(&worker) || !self.ready(kind).iter().any(spared),
+            "launched on a worker that is known to be broken"
         );
         let others = self.ready(Kind::Base).iter().any(|&w| w != worker);
         for id in &ids {
@@ -432,9 +495,11 @@ impl Model {
                     }
                     Source::Collage => {
                         assert_eq!(run.kind, Kind::Collage);
-                        // Under an accuracy budget the scheduler itself sets the release times.
+                        // Under a promise the scheduler itself sets the release times.
                         assert!(
-                            self.now >= wanted.release_at || self.script.config.accuracy.is_some(),
+                            self.now >= wanted.release_at
+                                || self.script.config.accuracy.is_some()
+                                || self.script.config.objective.is_some(),
                             "a collage answer before its release"
                         );
                         let confidence = self.script.fate.confidence(answer.job, answer.index);
@@ -481,10 +546,10 @@ impl Model {
         assert_eq!(copies, stats.copy_images);
         if let Some(accuracy) = config.accuracy {
             let share = (accuracy.budget / accuracy.drop).min(1.0);
-            let most = 4.0 + share * stats.submitted as f64;
+            let most = share * stats.answered() as f64;
             let given = stats.collage as f64;
             assert!(
-                given <= most + 1e-6,
+                given <= most + 1e-6 || share >= 1.0,
                 "{given} answers from collages, {most} are paid for"
             );
         }
@@ -513,6 +578,34 @@ impl Model {
         );
     }
 
+    /// The scheduler's word on a latency objective is what was seen from here.
+    fn check_promises(&self) {
+        let Some(objective) = self.script.config.objective else {
+            return;
+        };
+        let promise = self.scheduler.promises().latency.expect("promised");
+        let limit = objective.latency.as_micros() as Micros;
+        let (mut counted, mut in_time) = (0, 0);
+        for (at, action) in &self.log {
+            let Action::Settle { id, outcome } = action else {
+                continue;
+            };
+            match outcome {
+                Err(Error::Cancelled | Error::Closed | Error::Overloaded { .. }) => continue,
+                // Refused at the door, or accepted and lost at once: nobody can tell from here.
+                Err(Error::NoWorkers) if *at == self.wanted[id].submitted_at => return,
+                outcome => {
+                    counted += 1;
+                    let is_in_time = outcome.is_ok() && at - self.wanted[id].submitted_at <= limit;
+                    in_time += u64::from(is_in_time);
+                }
+            }
+        }
+        let kept = in_time as f64 + 1e-6 >= objective.quantile * counted as f64;
+        assert_eq!((promise.over, promise.kept), (counted, kept));
+        assert_eq!(promise.measured <= promise.promised, kept, "{promise:?}");
+    }
+
     fn apart(&self, base: Option<usize>, collage: usize) -> Independence {
         let device = |w: usize| self.script.config.workers[w].device;
         match base {
@@ -534,6 +627,7 @@ impl Model {
             self.ended
         );
         self.check_extra_work();
+        self.check_promises();
         let stats = self.scheduler.stats();
         assert_eq!(stats.submitted, self.wanted.len() as u64);
         assert_eq!(stats.settled(), stats.submitted);

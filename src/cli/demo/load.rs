@@ -13,7 +13,7 @@ use crossbeam_channel::Receiver;
 use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
 
-use super::outcome::{Percentiles, Run};
+use super::outcome::{Percentiles, Promises, Run};
 use crate::cli::failure::Failure;
 
 /// The same for every run of a demo.
@@ -156,6 +156,7 @@ impl Tally {
             late: 0,
             base_images: 0,
             collage_runs: 0,
+            promises: Promises::default(),
             workers: Vec::new(),
             seconds: took.as_secs_f64(),
             histogram: self.latency,

@@ -1,5 +1,6 @@
 //! What a demo found out: the one record that the table, the JSON and the report are all written from.
 
+use collage::engine;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
@@ -38,6 +39,8 @@ pub struct Outcome {
     pub release_ms: f64,
     /// After a request was due: answered by then, or failed.
     pub deadline_ms: f64,
+    /// As given by `--objective`; null without.
+    pub objective: Option<String>,
     /// Stragglers, all of them injected: the workers are made to sleep.
     pub injected: Vec<String>,
     /// Multiply-accumulates of all collage runs of the second run over those of its base runs.
@@ -96,6 +99,8 @@ pub struct Run {
     pub base_images: u64,
     /// Collages that were run, the warm-up's included.
     pub collage_runs: u64,
+    /// What was promised with `--objective` and `--accuracy-budget`; the warm-up's requests are counted too.
+    pub promises: Promises,
     /// Base workers first.
     pub workers: Vec<Worker>,
     /// From the first arrival to the last answer.
@@ -118,6 +123,56 @@ pub struct Worker {
     pub injected_runs: u64,
     /// Median time of a run, what was injected included.
     pub run_p50_ms: f64,
+}
+
+/// Null where nothing was promised.
+#[derive(Clone, Copy, Default, Serialize)]
+pub struct Promises {
+    /// Latency at the objective's quantile, in milliseconds.
+    pub latency_ms: Option<Promise>,
+    /// Accuracy lost in expectation: the share of answers from the collage times what one of them loses.
+    pub accuracy: Option<Promise>,
+}
+
+/// One of them.
+#[derive(Clone, Copy, Serialize)]
+pub struct Promise {
+    /// As it was given.
+    pub promised: f64,
+    /// As it came out.
+    pub measured: f64,
+    /// Whether no more requests missed it than may.
+    pub kept: bool,
+    /// Requests counted.
+    pub over: u64,
+}
+
+impl Promises {
+    /// As the engine counted.
+    pub fn of(engine: &engine::Promises) -> Self {
+        let promise = |p: engine::Promise, unit: f64| Promise {
+            promised: p.promised / unit,
+            measured: p.measured / unit,
+            kept: p.kept,
+            over: p.over,
+        };
+        Self {
+            latency_ms: engine.latency.map(|p| promise(p, 1e3)),
+            accuracy: engine.accuracy.map(|p| promise(p, 1.0)),
+        }
+    }
+}
+
+/// Of accuracy, in points.
+fn loss(share: f64) -> String {
+    format!("{:.3} points", share * 100.0)
+}
+
+impl Promise {
+    fn say(&self, show: impl Fn(f64) -> String) -> String {
+        let verdict = if self.kept { "kept" } else { "broken" };
+        format!("{verdict}: {}", show(self.measured))
+    }
 }
 
 /// Of a latency, in milliseconds.
@@ -194,6 +249,24 @@ impl Outcome {
         ]);
         let unanswered = |run: &Run| (run.requests - run.answered).to_string();
         rows.push(["not answered".into(), unanswered(none), unanswered(collage)]);
+        let promise = |run: &Run, of: fn(&Promises) -> Option<Promise>, show: fn(f64) -> String| {
+            of(&run.promises).map_or("-".to_owned(), |p| p.say(show))
+        };
+        // What is promised is promised of both runs, so that one shows what the other bought.
+        if let Some(Promise { promised, .. }) = collage.promises.latency_ms {
+            let [a, b] = [none, collage].map(|run| promise(run, |p| p.latency_ms, ms));
+            let quantile = self.objective.as_deref().and_then(|o| o.split('=').next());
+            let name = format!(
+                "promise {} in {}",
+                quantile.unwrap_or_default(),
+                ms(promised)
+            );
+            rows.push([name, a, b]);
+        }
+        if let Some(Promise { promised, .. }) = collage.promises.accuracy {
+            let [a, b] = [none, collage].map(|run| promise(run, |p| p.accuracy, loss));
+            rows.push([format!("promise to lose {}", loss(promised)), a, b]);
+        }
         text::table(&rows, 1)
     }
 }

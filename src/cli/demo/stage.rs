@@ -16,7 +16,7 @@ use collage::model::plan::Grid;
 use super::Demo;
 use super::gallery::{Accuracy, Gallery};
 use super::load::Arrivals;
-use super::outcome::{Alone, Outcome, Run, Worker};
+use super::outcome::{Alone, Outcome, Promises, Run, Worker};
 use crate::cli::console::Console;
 use crate::cli::devices::describe;
 use crate::cli::failure::Failure;
@@ -186,6 +186,7 @@ impl Stage {
             grid: self.options.grid.to_string(),
             release_ms: self.options.release.as_secs_f64() * 1e3,
             deadline_ms: self.options.deadline.as_secs_f64() * 1e3,
+            objective: self.options.objective.map(|o| o.to_string()),
             injected: self.stragglers(),
             extra_work: extra_macs as f64 / base_macs.max(1) as f64,
             min_confidence: self.options.min_confidence.unwrap_or(0.0),
@@ -206,6 +207,7 @@ impl Run {
         self.late = stats.requests.late;
         self.base_images = stats.requests.base_images;
         self.collage_runs = stats.requests.collage_runs;
+        self.promises = Promises::of(&stats.promises);
         let role = |role: Role| match role {
             Role::Base => "base",
             Role::Collage => "collage",
@@ -317,6 +319,13 @@ fn command(given: &Layer, options: &Options, rate: f64, burst: usize, requests: 
     flag("grid", options.grid.to_string());
     flag("release", time(options.release));
     flag("deadline", time(options.deadline));
+    if let Some(objective) = options.objective {
+        flag("objective", objective.to_string());
+    }
+    if let Some(accuracy) = options.accuracy {
+        flag("accuracy-budget", accuracy.budget.to_string());
+        flag("accuracy-drop", accuracy.drop.to_string());
+    }
     let waits = [
         ("batch-wait", given.batch_wait),
         ("group-wait", given.group_wait),

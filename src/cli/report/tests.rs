@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 
 use super::picture::{Guess, Picture, Tile};
 use super::*;
-use crate::cli::demo::outcome::{Alone, Percentiles, Worker};
+use crate::cli::demo::outcome::{Alone, Percentiles, Promises, Worker};
 use collage::image::Image;
 
 fn run(policy: &'static str, slow_us: u64, by_collage: usize) -> Run {
@@ -37,6 +37,7 @@ fn run(policy: &'static str, slow_us: u64, by_collage: usize) -> Run {
         late: 600,
         base_images: 10_000,
         collage_runs: 1_112,
+        promises: Promises::default(),
         workers: [2_400, 2_600, 1_112].map(worker).into(),
         seconds: 20.0,
         histogram,
@@ -71,6 +72,7 @@ fn outcome() -> Outcome {
         grid: "2x2".into(),
         release_ms: 8.0,
         deadline_ms: 1000.0,
+        objective: None,
         injected: vec!["pause:0:150:0.05".into()],
         extra_work: 0.21,
         min_confidence: 0.5,

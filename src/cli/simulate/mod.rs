@@ -8,6 +8,7 @@ use super::console::Console;
 use super::failure::Failure;
 use super::text::{percent, table, thousands};
 
+mod promise;
 mod settings;
 
 use settings::Settings;
@@ -130,7 +131,9 @@ fn figures(outcomes: &[Outcome], of: impl Fn(&Outcome) -> &Figures) -> String {
         let [a, b, c, d, e, f, g] = parts.map(percent);
         shares.push([outcome.policy.clone(), a, b, c, d, e, f, g]);
     }
-    let parts = [table(&by_group, 1), table(&requests, 1), table(&shares, 1)];
+    let mut parts = vec![table(&by_group, 1), table(&requests, 1), table(&shares, 1)];
+    let promises = outcomes.iter().map(|o| (&*o.policy, &of(o).promises));
+    parts.extend(promise::text(promises));
     parts.join("\n")
 }
 

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use clap::Args;
 use collage::config::duration;
-use collage::sched::{AccuracyBudget, Config, HealthConfig, Placement, Policy, Role, WorkerConfig};
+use collage::sched::{
+    AccuracyBudget, Config, HealthConfig, Objective, ObjectiveError, Placement, Policy, Role,
+    WorkerConfig,
+};
 use collage::sim::{Arrivals, Setup, Straggler, Trace};
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +70,9 @@ pub struct Settings {
     /// How much less accurate a collage's answer is than the base's, such as 0.05
     #[arg(long, value_name = "SHARE")]
     accuracy_drop: Option<f64>,
+    /// How fast requests are to be answered, such as p99=250ms: release times follow from it
+    #[arg(long, value_name = "pXX=TIME")]
+    objective: Option<String>,
     /// Tell stragglers by their times and keep them from requests [default: true]
     #[arg(long, value_name = "BOOL")]
     health: Option<bool>,
@@ -124,6 +130,7 @@ impl Settings {
             budget: self.budget.or(next.budget),
             accuracy_budget: self.accuracy_budget.or(next.accuracy_budget),
             accuracy_drop: self.accuracy_drop.or(next.accuracy_drop),
+            objective: self.objective.or(next.objective),
             health: self.health.or(next.health),
             random: self.random.or(next.random),
             no_queueing: self.no_queueing.or(next.no_queueing),
@@ -250,6 +257,7 @@ impl Settings {
                 positive("--budget", budget)?
             },
             accuracy: self.accuracy()?,
+            objective: self.objective()?,
             group_wait: time("--group-wait", &self.group_wait, "5ms")?,
             max_batch: 1,
             queue: usize::MAX,
@@ -277,6 +285,14 @@ impl Settings {
             }
         }
         Ok(Some(AccuracyBudget { budget, drop }))
+    }
+
+    fn objective(&self) -> Result<Option<Objective>, Failure> {
+        let read = |text: &String| {
+            text.parse()
+                .map_err(|e: ObjectiveError| Failure::usage(format!("--objective: {e}")))
+        };
+        self.objective.as_ref().map(read).transpose()
     }
 
     fn arrivals(&self, trace: &Option<Trace>) -> Result<Arrivals, Failure> {

@@ -114,6 +114,30 @@ fn of_engine(all: &mut Families, state: &State, engine: &[(&str, &str)]) {
         engine,
         Some(r.retries as f64),
     );
+    for promise in &state.promises {
+        let mut labels = engine.to_vec();
+        labels.push(("promise", &promise.kind));
+        all.gauge(
+            "collage_promise_kept",
+            "Whether what was promised holds (1) or does not (0).",
+            &labels,
+            Some(f64::from(u8::from(promise.kept))),
+        );
+        // Latency has a base unit, a share is one.
+        let (unit, scale) = match promise.kind.as_str() {
+            "latency" => ("latency_seconds", 1e-6),
+            _ => ("accuracy_loss_ratio", 1.0),
+        };
+        let measured = (promise.over > 0).then_some(promise.measured);
+        for (what, value) in [("promised", Some(promise.promised)), ("measured", measured)] {
+            all.gauge(
+                &format!("collage_{what}_{unit}"),
+                &format!("What was {what} since the engine opened."),
+                engine,
+                value.map(|value| value * scale),
+            );
+        }
+    }
     all.gauge(
         "collage_requests_pending",
         "Requests accepted and not settled.",
