@@ -26,7 +26,7 @@ pub use error::ConfigError;
 pub use syntax::{DurationSyntax, duration};
 
 use crate::backend::DeviceList;
-use crate::engine::{AccuracyBudget, Objective, Options, Policy, Straggler};
+use crate::engine::{AccuracyBudget, Attach, Objective, Options, Policy, Straggler};
 use crate::model::plan::Grid;
 use crate::model::{Model, ModelError};
 
@@ -129,6 +129,10 @@ pub struct Layer {
     /// Of everything that is drawn at random [default: 0]
     #[arg(long, env = "COLLAGE_SEED", value_name = "N")]
     pub seed: Option<u64>,
+    /// Where `collage monitor` sees the engine: auto (a folder of this user's alone), off, or a folder [default: auto]
+    #[serde(deserialize_with = "syntax::text")]
+    #[arg(long, env = "COLLAGE_ATTACH", value_name = "WHERE")]
+    pub attach: Option<Attach>,
 }
 
 impl Layer {
@@ -213,6 +217,7 @@ impl Layer {
             stragglers: self.stragglers.or(next.stragglers),
             telemetry: self.telemetry.or(next.telemetry),
             seed: self.seed.or(next.seed),
+            attach: self.attach.or(next.attach),
         }
     }
 }
@@ -293,6 +298,7 @@ impl Settings {
             stragglers: layer.stragglers.clone().unwrap_or_default(),
             telemetry: layer.telemetry.unwrap_or(default.telemetry),
             seed: layer.seed.unwrap_or(default.seed),
+            attach: layer.attach.clone().unwrap_or_default(),
             ..default
         };
         if let Some(budget) = layer.accuracy_budget {

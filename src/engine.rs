@@ -16,9 +16,11 @@
 //! # Ok(()) }
 //! ```
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::attach::{Attach, AttachError};
 pub use crate::host::{
     Answer, ContentionStats, Error, Plans, RequestOptions, Restart, Setup, Stats, Ticket, Tile,
     WorkerStats,
@@ -29,6 +31,7 @@ pub use crate::sched::{
 };
 pub use crate::straggler::{Straggler, StragglerError};
 
+use crate::attach::{Process, Server, State};
 use crate::backend::Device;
 use crate::host::Host;
 use crate::image::Image;
@@ -93,6 +96,8 @@ pub struct Options {
     /// Whether NVIDIA GPUs are asked how they are, where they can be: one that is slowed or broken by its own word is
     /// trusted less before its runs show it.
     pub telemetry: bool,
+    /// Whether and where `collage monitor` can see this engine.
+    pub attach: Attach,
 }
 
 impl Options {
@@ -121,6 +126,7 @@ impl Options {
             seed: 0,
             restart: Restart::default(),
             telemetry: true,
+            attach: Attach::Auto,
         }
     }
 
@@ -225,23 +231,63 @@ fn plan(model: &Model, batch: usize, grid: Grid, top_k: usize) -> Result<Arc<Pla
     Ok(Arc::new(Plan::compile(model, &options)?))
 }
 
+/// How long the scheduler's thread has to say what was done, when a monitor asks.
+const ASKED: Duration = Duration::from_millis(500);
+
 /// A running engine. Dropping it shuts it down.
 #[derive(Debug)]
 pub struct Engine {
+    // Dropped in this order: a monitor can watch how the last requests are answered.
     host: Host,
+    attached: Option<Server>,
+    policy: String,
 }
 
 impl Engine {
-    /// Compiles the models, loads them on every worker and starts to serve.
+    /// Compiles the models, loads them on every worker and starts to serve. Where monitors cannot be let in, the log says
+    /// why and the engine serves all the same.
     pub fn open(options: Options) -> Result<Engine, Error> {
-        Engine::start(options.setup()?)
+        let place = options.attach.clone();
+        let mut engine = Engine::start(options.setup()?)?;
+        match engine.attach(&place) {
+            Ok(()) => {}
+            Err(error @ AttachError::Unsupported) => {
+                tracing::debug!("not shown to monitors: {error}")
+            }
+            Err(error) => tracing::warn!("not shown to monitors: {error}"),
+        }
+        Ok(engine)
     }
 
-    /// Starts to serve plans that are compiled already, for callers who bring their own.
+    /// Starts to serve plans that are compiled already, for callers who bring their own. Monitors see it after
+    /// [`attach`](Self::attach).
     pub fn start(setup: Setup) -> Result<Engine, Error> {
         Ok(Engine {
+            policy: setup.policy.to_string(),
             host: Host::start(setup)?,
+            attached: None,
         })
+    }
+
+    /// Shows the engine's state on a local socket at this place, in the stead of where it was shown before.
+    pub fn attach(&mut self, place: &Attach) -> Result<(), AttachError> {
+        self.attached = None;
+        let watch = self.host.watch();
+        let process = Process::here(self.policy.clone());
+        self.attached = Server::open(place, move |engine| {
+            let stats = watch.stats(ASKED)?;
+            let process = Process {
+                engine,
+                ..process.clone()
+            };
+            Some(State::of(process, &stats))
+        })?;
+        Ok(())
+    }
+
+    /// The socket at which a monitor can see this engine, if there is one.
+    pub fn attached_at(&self) -> Option<&Path> {
+        self.attached.as_ref().map(Server::path)
     }
 
     /// Accepts a request. Never blocks: [`Error::Overloaded`] and [`Error::Closed`] come at once.
@@ -261,6 +307,9 @@ impl Engine {
 
     /// Takes no more requests, waits until every accepted one is answered or failed, and ends all threads.
     pub fn shutdown(self) -> Stats {
-        self.host.shutdown()
+        let Engine { host, attached, .. } = self;
+        let stats = host.shutdown();
+        drop(attached);
+        stats
     }
 }

@@ -35,7 +35,8 @@
 //! | [`host`] | threads, payloads, clocks: drives `sched` | `sched`, `straggler`, `backend`, `model`, `image`, `telemetry` |
 //! | [`telemetry`] | what GPUs say of themselves (NVML), and verdicts from it | `error` |
 //! | [`sim`] | drives `sched` in virtual time: arrivals, service times | `sched`, `straggler` |
-//! | [`engine`] | what users call | `host`, `model`, `backend` |
+//! | [`attach`] | an engine shows its state on a local socket; monitors find it | `host`, `sched` |
+//! | [`engine`] | what users call | `host`, `model`, `backend`, `attach` |
 //! | [`config`] | flags, environment and one TOML file to engine options | `engine`, `host` and below |
 //! | `cli` (the binary) | one file a subcommand: parse, call, print | anything public |
 //!
@@ -52,6 +53,7 @@
 
 #![warn(missing_docs)]
 
+pub mod attach;
 pub mod backend;
 pub mod config;
 pub mod dataset;

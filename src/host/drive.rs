@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::clock::{Clock, Wake, micros};
 use super::error::Error;
-use super::stats::{Stats, WorkerStats, histogram};
+use super::stats::{Recent, Stats, WorkerStats, counts, histogram};
 use super::ticket::{Answer, Tile};
 use super::worker::{Order, Report};
 use crate::backend::Scored;
@@ -63,6 +63,8 @@ struct Payload {
     submission: Submission,
     /// Why its last run failed.
     failure: Option<Arc<str>>,
+    /// The worker that its first run was given to.
+    own: Option<usize>,
 }
 
 /// A job from its launch to its end.
@@ -91,6 +93,10 @@ pub(super) struct Tally {
     base_busy: Duration,
     backup_busy: Duration,
     service: Histogram<u32>,
+    recent: Recent,
+    answers: u64,
+    backups: u64,
+    deadline_exceeded: u64,
     injected: Duration,
     injected_runs: u64,
     failures: u64,
@@ -107,6 +113,10 @@ impl Default for Tally {
             base_busy: Duration::ZERO,
             backup_busy: Duration::ZERO,
             service: histogram(),
+            recent: Recent::default(),
+            answers: 0,
+            backups: 0,
+            deadline_exceeded: 0,
             injected: Duration::ZERO,
             injected_runs: 0,
             failures: 0,
@@ -251,6 +261,7 @@ impl Driver {
             Payload {
                 submission,
                 failure: None,
+                own: None,
             },
         );
         self.handle(Event::SubmitDue {
@@ -264,6 +275,13 @@ impl Driver {
     fn launch(&mut self, worker: WorkerId, job: JobId, kind: Kind, ids: Vec<RequestId>) {
         tracing::debug!(job = job.0, worker = worker.0, ?kind, requests = ?ids, "launch");
         let ids: Arc<[RequestId]> = ids.into();
+        if kind == Kind::Base {
+            for id in ids.iter() {
+                if let Some(payload) = self.payloads.get_mut(id) {
+                    payload.own.get_or_insert(worker.0);
+                }
+            }
+        }
         // Each id is unsettled, so its payload is here.
         let images = ids
             .iter()
@@ -297,10 +315,12 @@ impl Driver {
         let Some(Payload {
             submission,
             failure,
+            own,
         }) = self.payloads.remove(&id)
         else {
             return;
         };
+        self.credit(own, &outcome);
         let latency = Instant::now().saturating_duration_since(submission.submitted);
         let outcome = match outcome {
             Ok(found) => self.answer(id, found, latency),
@@ -318,6 +338,21 @@ impl Driver {
         self.permits.pending.fetch_sub(1, Ordering::AcqRel);
         // A caller that is gone needs no answer.
         let _ = submission.reply.send(outcome);
+    }
+
+    /// Counts what became of a request with the worker that its own run was given to.
+    fn credit(&mut self, own: Option<usize>, outcome: &Result<sched::Answer, sched::Error>) {
+        let Some(link) = own.and_then(|worker| self.workers.get_mut(worker)) else {
+            return;
+        };
+        match outcome {
+            Ok(answer) => {
+                link.tally.answers += 1;
+                link.tally.backups += u64::from(answer.source != Source::Base);
+            }
+            Err(sched::Error::DeadlineExceeded) => link.tally.deadline_exceeded += 1,
+            Err(_) => {}
+        }
     }
 
     fn answer(
@@ -423,6 +458,7 @@ impl Driver {
             // Not `saturating_record`: that clamps to what the histogram spans so far instead of growing it. Growing
             // fails beyond u64 only.
             let _ = tally.service.record(micros(service));
+            tally.recent.record(micros(service));
             tally.injected += injected;
             tally.injected_runs += u64::from(!injected.is_zero());
         }
@@ -479,29 +515,39 @@ impl Driver {
         let refused = self.permits.refused.load(Ordering::Relaxed) as u64;
         requests.submitted += refused;
         requests.overloaded += refused;
-        let worker = |(i, link): (usize, &Link)| WorkerStats {
-            role: link.role,
-            device: link.device,
-            device_name: link.device_name.clone(),
-            state: self
-                .scheduler
-                .worker_state(WorkerId(i))
-                .unwrap_or(sched::WorkerState::Retired),
-            health: self.scheduler.health(WorkerId(i)),
-            scores: self.scheduler.scores(WorkerId(i)),
-            queued: self.scheduler.queued(WorkerId(i)),
-            runs: link.tally.runs,
-            images: link.tally.images,
-            busy: link.tally.busy,
-            base_busy: link.tally.base_busy,
-            backup_busy: link.tally.backup_busy,
-            service_p50: quantile(&link.tally.service, 0.50),
-            service_p99: quantile(&link.tally.service, 0.99),
-            injected: link.tally.injected,
-            injected_runs: link.tally.injected_runs,
-            failures: link.tally.failures,
-            restarts: link.tally.restarts,
-            last_failure: link.tally.last_failure.as_deref().map(str::to_owned),
+        let worker = |(i, link): (usize, &Link)| {
+            let [recent_p50, recent_p99] = link.tally.recent.quantiles([0.50, 0.99]);
+            WorkerStats {
+                role: link.role,
+                device: link.device,
+                device_name: link.device_name.clone(),
+                state: self
+                    .scheduler
+                    .worker_state(WorkerId(i))
+                    .unwrap_or(sched::WorkerState::Retired),
+                health: self.scheduler.health(WorkerId(i)),
+                scores: self.scheduler.scores(WorkerId(i)),
+                queued: self.scheduler.queued(WorkerId(i)),
+                runs: link.tally.runs,
+                images: link.tally.images,
+                busy: link.tally.busy,
+                base_busy: link.tally.base_busy,
+                backup_busy: link.tally.backup_busy,
+                service_p50: quantile(&link.tally.service, 0.50),
+                service_p99: quantile(&link.tally.service, 0.99),
+                service_counts: counts(&link.tally.service),
+                recent_p50,
+                recent_p99,
+                recent_runs: link.tally.recent.runs(),
+                answers: link.tally.answers,
+                backups: link.tally.backups,
+                deadline_exceeded: link.tally.deadline_exceeded,
+                injected: link.tally.injected,
+                injected_runs: link.tally.injected_runs,
+                failures: link.tally.failures,
+                restarts: link.tally.restarts,
+                last_failure: link.tally.last_failure.as_deref().map(str::to_owned),
+            }
         };
         Stats {
             requests,

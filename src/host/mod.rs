@@ -28,7 +28,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use tokio::sync::oneshot;
 
 pub use error::Error;
-pub use stats::{ContentionStats, Stats, WorkerStats};
+pub use stats::{ContentionStats, RECENT, SERVICE_BOUNDS, Stats, WorkerStats};
 pub use ticket::{Answer, RequestOptions, Ticket, Tile};
 pub use worker::Restart;
 
@@ -394,6 +394,13 @@ impl Host {
         }
     }
 
+    /// For threads that look on. It keeps nothing alive.
+    pub fn watch(&self) -> Watch {
+        Watch {
+            commands: self.commands.clone(),
+        }
+    }
+
     /// Takes no more requests, waits until every accepted one is settled, and ends all threads.
     pub fn shutdown(mut self) -> Stats {
         self.close()
@@ -418,6 +425,21 @@ impl Host {
             }
         }
         stats
+    }
+}
+
+/// Asks a host what it has done, also while it closes.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    commands: Sender<Command>,
+}
+
+impl Watch {
+    /// What was done so far; `None` where the host is gone or does not say within this time.
+    pub fn stats(&self, within: Duration) -> Option<Stats> {
+        let (reply, stats) = bounded(1);
+        self.commands.send(Command::Stats(reply)).ok()?;
+        stats.recv_timeout(within).ok()
     }
 }
 

@@ -34,9 +34,11 @@ const ROOMS: &[(&str, &[&str])] = &[
             "error",
         ],
     ),
+    ("attach", &["host", "sched", "error"]),
     (
         "engine",
         &[
+            "attach",
             "host",
             "sched",
             "straggler",
@@ -62,6 +64,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("cudarc", &["src/backend/cuda"]),
     ("wgpu", &["src/backend/webgpu"]),
     ("nvml_wrapper", &["src/telemetry/nvml"]),
+    ("rustix", &["src/attach", "src/cli"]),
     ("tokio", &["src/host", "src/engine", "src/main", "src/cli"]),
 ];
 

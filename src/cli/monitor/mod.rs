@@ -1,31 +1,40 @@
-//! `collage monitor`: what the GPUs of this machine do, what holds them back, and what says so.
+//! `collage monitor`: what the GPUs of this machine do, what holds them back, and what says so; and what the engines that
+//! run on it do with them.
 
 mod csv;
 mod once;
+mod prometheus;
+mod snapshot;
+mod view;
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use collage::config::duration;
-use collage::telemetry::{Unavailable, Watch};
+use collage::telemetry::Watch;
 
 use super::console::Console;
 use super::failure::Failure;
+use snapshot::{Sampler, Wanted};
 
 /// Readings that a verdict is given on at least.
 const LEAST: u32 = 3;
 
 const EXAMPLES: &str = "\
 Examples:
+  collage monitor                      a view of GPUs and of the workers of running engines, as nvtop; ? shows the keys
+  collage monitor --attach 4242        with the engines of this process only
+  collage monitor --prometheus 127.0.0.1:9835    for Prometheus; docs/grafana/collage.json is a dashboard
   collage monitor --once               figures and a verdict for each GPU, after two seconds of watching
   collage monitor --once --json        the same for scripts
   collage monitor --csv --count 60     a row for each GPU each second, for a minute
 
-docs/verdict.md says how to read a verdict. A machine without an NVIDIA driver is told so, and is no failure.
+docs/monitor.md explains the view and the metrics, docs/verdict.md how to read a verdict. A machine without an NVIDIA driver is told so, and is no failure.
 ";
 
-/// Watch the GPUs of this machine: clocks, what holds them back, errors, the link, and a verdict with its evidence
+/// Watch GPUs and running engines: which is slow, why (a verdict with its evidence), and what it costs
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Monitor {
@@ -35,10 +44,22 @@ pub struct Monitor {
     /// Print a row for each GPU each interval, with a header
     #[arg(long, conflicts_with = "once")]
     csv: bool,
-    /// Of readings [default: 100ms; with --csv 1s]
+    /// Only the engines of this process [default: all of this user that are found]
+    #[arg(long, value_name = "PID", num_args = 0..=1)]
+    attach: Option<Option<u32>>,
+    /// Serve the figures to Prometheus at this address, such as 127.0.0.1:9835
+    #[arg(long, value_name = "ADDR", conflicts_with_all = ["once", "csv"])]
+    prometheus: Option<String>,
+    /// Draw the view into this SVG file after one window, and end
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["once", "csv", "prometheus"])]
+    svg: Option<PathBuf>,
+    /// Columns and rows of --svg
+    #[arg(long, value_name = "CxR", default_value = "120x36", value_parser = size)]
+    size: (u16, u16),
+    /// Of readings [default: 250ms; with --once and --svg 100ms, with --csv 1s]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     interval: Option<Duration>,
-    /// Span that a verdict is given on [default: 2s; with --csv ten intervals]
+    /// Span that a verdict is given on [default: 10s; with --once and --svg 2s, with --csv ten intervals]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     window: Option<Duration>,
     /// Intervals to print, then end [default: until it is interrupted]
@@ -55,16 +76,33 @@ impl Monitor {
         let (interval, window) = self.times()?;
         // Half an interval more, so that a reading which comes a little late does not push out the window's first.
         let watch = Watch::open(self.nvml.as_deref(), window + interval / 2);
+        let wanted = match self.attach {
+            Some(Some(pid)) => Wanted::Pid(pid),
+            _ => Wanted::All,
+        };
         if self.csv {
             return csv::run(console, watch, interval, self.count);
         }
-        once::run(console, watch, interval, window)
+        if self.once {
+            return once::run(console, watch, wanted, interval, window);
+        }
+        let sampler = Sampler::new(watch, wanted);
+        match (&self.prometheus, &self.svg) {
+            (Some(address), _) => prometheus::run(console, sampler, interval, address),
+            (None, Some(file)) => {
+                view::picture(console, sampler, interval, window, (file, self.size))
+            }
+            (None, None) => view::run(console, sampler, interval),
+        }
     }
 
     fn times(&self) -> Result<(Duration, Duration), Failure> {
         let (interval, window) = if self.csv {
             let interval = self.interval.unwrap_or(Duration::from_secs(1));
             (interval, self.window.unwrap_or(interval * 10))
+        } else if !self.once && self.svg.is_none() {
+            let interval = self.interval.unwrap_or(Duration::from_millis(250));
+            (interval, self.window.unwrap_or(Duration::from_secs(10)))
         } else {
             let interval = self.interval.unwrap_or(Duration::from_millis(100));
             (interval, self.window.unwrap_or(Duration::from_secs(2)))
@@ -80,6 +118,14 @@ impl Monitor {
         }
         Ok((interval, window))
     }
+}
+
+/// Columns and rows.
+fn size(text: &str) -> Result<(u16, u16), String> {
+    let numbers = text.split_once('x');
+    let numbers = numbers.and_then(|(c, r)| Some((c.parse().ok()?, r.parse().ok()?)));
+    let known = numbers.filter(|&(c, r)| (60..=400).contains(&c) && (10..=200).contains(&r));
+    known.ok_or_else(|| "expected columns and rows, 60x10 to 400x200".to_owned())
 }
 
 /// Reads now, and then at each interval from the first time on, so that a slow reading delays no other; `after` each one
@@ -104,6 +150,6 @@ fn each_interval(
 }
 
 /// Why there are no GPUs to watch, and what to do.
-fn absent(reason: &Unavailable) -> String {
+fn absent(reason: impl Display) -> String {
     format!("no GPU to watch: {reason}\n")
 }

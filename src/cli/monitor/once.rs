@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use collage::attach as engine;
+use collage::engine::Attach;
 use collage::error::Classify;
 use collage::telemetry::{
     Gpu, History, Link, Pattern, Reading, State, Unavailable, Verdict, Watch, Window,
@@ -11,7 +13,8 @@ use serde::Serialize;
 
 use super::super::console::Console;
 use super::super::failure::Failure;
-use super::super::text::{bytes, whole_percent};
+use super::super::text::{bytes, ms, whole_percent};
+use super::snapshot::{EngineNow, Snapshot, Wanted, states};
 use super::{absent, each_interval};
 
 /// What is known without a GPU too.
@@ -28,6 +31,23 @@ struct Report<'a> {
     interval_s: f64,
     window_s: f64,
     gpus: Vec<Watched<'a>>,
+    /// Why engines cannot be looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engines_reason: Option<String>,
+    engines: Vec<Attached>,
+}
+
+/// An engine that runs on this machine.
+#[derive(Serialize)]
+struct Attached {
+    pid: u32,
+    engine: u32,
+    /// As docs/json.md has it under `attach`; null where it did not answer.
+    state: Option<engine::State>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// One for each worker.
+    verdicts: Vec<Verdict>,
 }
 
 #[derive(Serialize)]
@@ -42,6 +62,7 @@ struct Watched<'a> {
 pub fn run(
     console: &Console,
     watch: Result<Watch, Unavailable>,
+    wanted: Wanted,
     interval: Duration,
     window: Duration,
 ) -> Result<(), Failure> {
@@ -53,31 +74,69 @@ pub fn run(
         interval_s: interval.as_secs_f64(),
         window_s: window.as_secs_f64(),
         gpus: Vec::new(),
+        engines_reason: None,
+        engines: Vec::new(),
     };
-    let mut watch = match watch {
-        Ok(watch) => watch,
+    let watch = match watch {
+        Ok(mut watch) => {
+            let intervals = window.as_nanos().div_ceil(interval.as_nanos().max(1));
+            let mut read = 0;
+            each_interval(&mut watch, interval, |_| {
+                read += 1;
+                Ok(read <= intervals)
+            })?;
+            Some(watch)
+        }
         Err(reason) => {
             report.reason = Some(reason.to_string());
             report.code = Some(reason.code());
-            return console.finish(&report, &absent(&reason));
+            None
         }
     };
-    let intervals = window.as_nanos().div_ceil(interval.as_nanos().max(1));
-    let mut read = 0;
-    each_interval(&mut watch, interval, |_| {
-        read += 1;
-        Ok(read <= intervals)
-    })?;
-    report.available = true;
-    report.driver = Some(watch.driver());
-    report.gpus = watch.histories().iter().map(Watched::from).collect();
+    let histories = watch.as_ref().map_or(&[][..], Watch::histories);
+    let found = match states(&Attach::Auto, wanted) {
+        Ok(found) => found,
+        Err(reason) => {
+            report.engines_reason = Some(reason);
+            Vec::new()
+        }
+    };
+    if let (Wanted::Pid(pid), true) = (wanted, found.is_empty()) {
+        let given = format!("--attach {pid}");
+        return Err(Failure::other(format!(
+            "{given}: no engine of this process; expected one that this user may see"
+        )));
+    }
+    let own: Vec<u32> = found.iter().map(|(found, _)| found.pid).collect();
+    report.available = watch.is_some();
+    report.driver = watch.as_ref().map(Watch::driver);
+    report.gpus = histories.iter().map(|h| Watched::of(h, &own)).collect();
+    let snapshot = Snapshot::of(Ok(String::new()), histories, found);
+    report.engines = snapshot.engines.into_iter().map(Attached::from).collect();
     console.finish(&report, &text(&report))
 }
 
-impl<'a> From<&'a History> for Watched<'a> {
-    fn from(history: &'a History) -> Self {
+impl From<EngineNow> for Attached {
+    fn from(now: EngineNow) -> Self {
+        let (state, reason) = match now.state {
+            Ok(state) => (Some(state), None),
+            Err(reason) => (None, Some(reason)),
+        };
+        Self {
+            pid: now.pid,
+            engine: now.engine,
+            state,
+            reason,
+            verdicts: now.verdicts,
+        }
+    }
+}
+
+impl<'a> Watched<'a> {
+    /// `own` are the processes of engines.
+    fn of(history: &'a History, own: &[u32]) -> Self {
         let (gpu, reading, window) = (history.gpu(), history.latest(), history.window());
-        let verdict = Verdict::of_gpu(gpu, &window, reading, &[]);
+        let verdict = Verdict::of_gpu(gpu, &window, reading, own);
         Self {
             gpu,
             reading,
@@ -88,16 +147,63 @@ impl<'a> From<&'a History> for Watched<'a> {
 }
 
 fn text(report: &Report) -> String {
-    let mut text = format!(
-        "driver {}, watched for {:.1} s\n",
-        report.driver.unwrap_or_default(),
-        report.window_s
-    );
-    if report.gpus.is_empty() {
+    let mut text = match (report.driver, &report.reason) {
+        (Some(driver), _) => {
+            let window = report.window_s;
+            format!("driver {driver}, watched for {window:.1} s\n")
+        }
+        (None, reason) => absent(reason.as_deref().unwrap_or_default()),
+    };
+    if report.available && report.gpus.is_empty() {
         text += "no GPU is there\n";
     }
     for watched in &report.gpus {
         text += &gpu_text(watched);
+    }
+    if let Some(reason) = &report.engines_reason {
+        let _ = writeln!(text, "engines cannot be looked for: {reason}");
+    }
+    for attached in &report.engines {
+        text += &engine_text(attached);
+    }
+    text
+}
+
+fn engine_text(attached: &Attached) -> String {
+    let Attached { pid, engine, .. } = attached;
+    let Some(state) = &attached.state else {
+        let reason = attached.reason.as_deref().unwrap_or_default();
+        return format!("\nengine {pid}.{engine}: {reason}\n");
+    };
+    let (process, requests) = (&state.process, &state.requests);
+    let mut text = format!(
+        "\nengine {pid}.{engine}: {} {}, policy {}, {} requests, {} pending, {} deadlines missed\n",
+        process.name,
+        process.version,
+        process.policy,
+        requests.submitted,
+        state.pending,
+        requests.deadline_exceeded
+    );
+    for (worker, verdict) in state.workers.iter().zip(&attached.verdicts) {
+        let time = |us: u64| ms(us as f64 / 1e3);
+        let scores = worker.scores.map_or("-".to_owned(), |scores| {
+            format!("{:.2}/{:.2}", scores.relative, scores.individual)
+        });
+        let backups = worker.backup_share().map_or("-".into(), whole_percent);
+        let _ = writeln!(
+            text,
+            "  worker {:<3} {:<8} {:<11} p50 {:>8}  p99 {:>8}  scores {scores:>9}  queue {}  missed {}  by backups {backups}  verdict {} ({})",
+            worker.index,
+            worker.role,
+            worker.health,
+            time(worker.service.recent_p50_us),
+            time(worker.service.recent_p99_us),
+            worker.queued,
+            worker.deadline_exceeded,
+            verdict.cause,
+            verdict.confidence
+        );
     }
     text
 }
