@@ -57,67 +57,132 @@ extern "C" {
 
 /* ---- Status ------------------------------------------------------------------------------------------------------- */
 
-/* 0, or the number of a cause. Numbers not named here come from newer libraries, or are rarer causes of the same hundred. */
+/* 0, or the number of a cause. Numbers that are not named here come from newer libraries; their hundred says where from. */
 typedef int32_t collage_status;
 
 enum {
     COLLAGE_OK = 0,
 
-    /* 1xx: images. */
-    COLLAGE_IMAGE_READ = 100,           /* a file cannot be read */
-    COLLAGE_IMAGE_FORMAT = 101,         /* not a JPEG, PNG, WebP or BMP */
-    COLLAGE_IMAGE_DECODE = 102,         /* damaged, or a rare variant of its format */
-    COLLAGE_IMAGE_TOO_LARGE = 103,      /* more pixels than are decoded */
-    COLLAGE_IMAGE_FILE_TOO_LONG = 104,  /* more bytes than are read */
-    COLLAGE_IMAGE_SHAPE = 105,          /* a raw tensor that is not an image */
+    /* 1xx: images and tensors. */
+    COLLAGE_IMAGE_READ = 100, /* an image file cannot be read */
+    COLLAGE_IMAGE_FORMAT = 101, /* not a JPEG, PNG, WebP or BMP image */
+    COLLAGE_IMAGE_DECODE = 102, /* a damaged image, or a rare variant of its format */
+    COLLAGE_IMAGE_TOO_LARGE = 103, /* an image of more pixels than are decoded */
+    COLLAGE_IMAGE_FILE_TOO_LONG = 104, /* an image of more bytes than are read */
+    COLLAGE_IMAGE_SHAPE = 105, /* a raw tensor that is not an image */
+    COLLAGE_DTYPE_SYNTAX = 120, /* an element type's name that is none */
+    COLLAGE_DATASET_READ = 150, /* a data set cannot be read */
+    COLLAGE_DATASET_SIZE = 151, /* a data set of another size than its records make */
+    COLLAGE_DATASET_LABEL = 152, /* a label that the model does not have */
+    COLLAGE_DATASET_CLASSES = 153, /* class folders that are not the model's classes */
+    COLLAGE_DATASET_EMPTY = 154, /* a data set without images */
+    COLLAGE_DATASET_PAST_END = 155, /* an image that the data set does not have */
 
     /* 2xx: model files; collage_last_error() names the file and the tensor, field or layer. */
-    COLLAGE_MODEL_READ = 200,           /* a file cannot be read */
-    COLLAGE_MODEL_TOO_SHORT = 201,      /* not a safetensors file; 202 to 299 are the other ways a file can lie */
+    COLLAGE_MODEL_READ = 200, /* a model file cannot be read */
+    COLLAGE_MODEL_TOO_SHORT = 201, /* too short for a safetensors file */
+    COLLAGE_MODEL_HEADER_TOO_LARGE = 202, /* the header claims more than any header needs */
+    COLLAGE_MODEL_HEADER_TRUNCATED = 203, /* the file ends inside its header */
+    COLLAGE_MODEL_HEADER_JSON = 204, /* the header is not what the format asks for */
+    COLLAGE_MODEL_DUPLICATE_TENSOR = 205, /* two tensors share a name */
+    COLLAGE_MODEL_RANGE_REVERSED = 206, /* a tensor's bytes end before they begin */
+    COLLAGE_MODEL_DATA_TRUNCATED = 207, /* a tensor's bytes are not all in the file */
+    COLLAGE_MODEL_SIZE_MISMATCH = 208, /* a tensor's bytes are not as many as its shape takes */
+    COLLAGE_MODEL_SHAPE_OVERFLOW = 209, /* a tensor with more elements than can be counted */
+    COLLAGE_MODEL_OVERLAP = 210, /* two tensors share bytes */
+    COLLAGE_MODEL_GAP = 211, /* bytes that belong to no tensor */
+    COLLAGE_MODEL_DTYPE = 212, /* an element type that is not known, or not usable here */
+    COLLAGE_MODEL_NO_METADATA = 220, /* plain weights: give `arch` */
+    COLLAGE_MODEL_IS_DATASET = 221, /* images and labels where a model is wanted */
+    COLLAGE_MODEL_METADATA_TOO_LARGE = 222, /* longer than metadata has reason to be */
+    COLLAGE_MODEL_METADATA_JSON = 223, /* metadata that is not JSON, or a field missing or of another type */
+    COLLAGE_MODEL_METADATA_FORMAT = 224, /* metadata of another version of the format */
+    COLLAGE_MODEL_METADATA_VALUE = 225, /* a metadata field's value that makes no sense */
+    COLLAGE_MODEL_UNKNOWN_FAMILY = 226, /* an architecture that is not known */
+    COLLAGE_MODEL_ARCH_CONTRADICTED = 227, /* `arch` for a file that says otherwise */
+    COLLAGE_MODEL_CHECKSUM = 228, /* the tensors are not those that the metadata was written for */
+    COLLAGE_MODEL_CLASS_COUNT = 229, /* class names and outputs differ in number */
+    COLLAGE_MODEL_MISSING_TENSOR = 240, /* a tensor that the architecture needs is missing */
+    COLLAGE_MODEL_WRONG_SHAPE = 241, /* a tensor of another shape */
+    COLLAGE_MODEL_EXTRA_TENSORS = 242, /* tensors that the architecture has no place for */
+    COLLAGE_MODEL_NOT_FINITE = 243, /* a parameter that is not a number, or infinite */
+    COLLAGE_MODEL_NEGATIVE_VARIANCE = 244, /* a variance below zero */
+    COLLAGE_MODEL_FOLD_OVERFLOW = 245, /* finite parameters whose product is not */
+    COLLAGE_MODEL_DUPLICATE_LAYER = 260, /* two layers share a name */
+    COLLAGE_MODEL_UNKNOWN_INPUT = 261, /* a layer reads one that does not come before it */
+    COLLAGE_MODEL_UNREAD_LAYER = 262, /* nothing reads a layer */
+    COLLAGE_MODEL_HEAD_MISPLACED = 263, /* the layers do not end with their only linear one */
+    COLLAGE_MODEL_TOO_MANY_LAYERS = 264, /* more layers than any network has */
+    COLLAGE_MODEL_LAYER_VALUE = 265, /* a number of a layer that makes no sense */
+    COLLAGE_MODEL_WINDOW_TOO_LARGE = 266, /* a window larger than the padded input */
+    COLLAGE_MODEL_RESIDUAL_SHAPE = 267, /* a shortcut that does not fit what it is added to */
+    COLLAGE_MODEL_TILE_NOT_DIVISIBLE = 280, /* a tile that is not a whole number of cells */
+    COLLAGE_MODEL_TILE_DRIFT = 281, /* a layer in which tiles and cells drift apart */
+    COLLAGE_MODEL_TRUNK_STRIDE = 282, /* the metadata's stride is not the network's */
+    COLLAGE_MODEL_GRID_NOT_TAKEN = 283, /* a grid that the model was not made for */
+    COLLAGE_PLAN_EMPTY_BATCH = 290, /* a batch of no images */
+    COLLAGE_PLAN_TOP_OUT_OF_RANGE = 291, /* more or fewer results than there are classes */
+    COLLAGE_PLAN_TOO_LARGE = 292, /* shapes or memory beyond what can be counted */
+    COLLAGE_PLAN_BEYOND_DTYPE = 293, /* a parameter that the element type cannot hold */
+    COLLAGE_PLAN_MISSING = 294, /* a step names what the plan does not have */
+    COLLAGE_PLAN_MISPLACED = 295, /* a step where it may not be */
+    COLLAGE_PLAN_EXTENT = 296, /* a value that is not aligned or not in the arena */
+    COLLAGE_PLAN_MISMATCH = 297, /* shapes or numbers that do not fit each other */
+    COLLAGE_PLAN_LOST = 298, /* a step reads what nobody wrote, or what was overwritten since */
+    COLLAGE_PLAN_OVERLAP = 299, /* a step writes over what it reads */
 
     /* 3xx: devices. */
-    COLLAGE_DEVICE_INPUT = 300,         /* an input does not fit the plan */
-    COLLAGE_DEVICE_UNSUPPORTED = 302,   /* the device cannot do what the model asks for */
-    COLLAGE_DEVICE_MEMORY = 303,        /* more in one buffer than the device allows */
-    COLLAGE_DEVICE_LOST = 304,          /* the device went away */
-    COLLAGE_DEVICE_NONE = 305,          /* no such device here */
-    COLLAGE_DEVICE_DRIVER = 306,        /* the driver refused a call */
-    COLLAGE_DEVICE_FULL = 311,          /* too little device memory is left */
-    COLLAGE_DEVICE_SYNTAX = 320,        /* a device's name is none */
+    COLLAGE_DEVICE_INPUT = 300, /* an input that does not fit the plan */
+    COLLAGE_DEVICE_INVALID_PLAN = 301, /* a plan that contradicts itself */
+    COLLAGE_DEVICE_UNSUPPORTED = 302, /* the device cannot do what is asked */
+    COLLAGE_DEVICE_MEMORY = 303, /* more in one buffer than the device allows */
+    COLLAGE_DEVICE_LOST = 304, /* the device went away */
+    COLLAGE_DEVICE_NONE = 305, /* no such device here */
+    COLLAGE_DEVICE_DRIVER = 306, /* the driver refused a call */
+    COLLAGE_DEVICE_NO_COMPILER = 307, /* a kernel must be compiled, and there is nothing to compile it with */
+    COLLAGE_DEVICE_COMPILE = 308, /* a kernel does not compile */
+    COLLAGE_DEVICE_DRIVER_TOO_OLD = 309, /* the driver is older than what it is given */
+    COLLAGE_DEVICE_ARCHITECTURE = 310, /* compiled for another architecture */
+    COLLAGE_DEVICE_FULL = 311, /* too little device memory is left */
+    COLLAGE_DEVICE_SYNTAX = 320, /* a device's name that is none */
 
     /* 4xx: serving. */
-    COLLAGE_OVERLOADED = 400,           /* as many requests wait as `queue` allows; try again later */
-    COLLAGE_DEADLINE_EXCEEDED = 401,    /* no acceptable answer by the deadline */
-    COLLAGE_CANCELLED = 402,            /* the ticket was cancelled or freed before the answer */
-    COLLAGE_FAILED = 403,               /* every run of the request failed */
-    COLLAGE_NO_WORKERS = 404,           /* every worker that could have answered is retired */
-    COLLAGE_CLOSED = 405,               /* the engine is closing or closed */
-    COLLAGE_OPTION = 410,               /* an option that cannot be */
-    COLLAGE_LOAD = 411,                 /* a device refused the model */
-    COLLAGE_LOAD_PANIC = 412,           /* a defect of a backend, while it loaded the model */
-    COLLAGE_THREAD = 413,               /* the operating system gave no thread */
+    COLLAGE_OVERLOADED = 400, /* as many requests wait as `queue` allows */
+    COLLAGE_DEADLINE_EXCEEDED = 401, /* no acceptable answer by the deadline */
+    COLLAGE_CANCELLED = 402, /* cancelled before the answer */
+    COLLAGE_FAILED = 403, /* every run of the request failed */
+    COLLAGE_NO_WORKERS = 404, /* every worker that could have answered is retired */
+    COLLAGE_CLOSED = 405, /* the engine is closing or closed */
+    COLLAGE_OPTION = 410, /* an option that cannot be */
+    COLLAGE_LOAD = 411, /* a device refused the model */
+    COLLAGE_LOAD_PANIC = 412, /* a defect of a backend while it loaded the model */
+    COLLAGE_THREAD = 413, /* the operating system gave no thread */
+    COLLAGE_STRAGGLER_SYNTAX = 420, /* a straggler's description that is none */
+    COLLAGE_TRACE_READ = 421, /* a trace cannot be read */
+    COLLAGE_TRACE_CONTENT = 422, /* a trace that is none */
+    COLLAGE_TRACE_FIELD = 423, /* a trace's field that is none */
 
     /* 5xx: settings. */
-    COLLAGE_CONFIG_READ = 500,          /* a settings file cannot be read */
-    COLLAGE_CONFIG_TOO_LARGE = 501,     /* a settings file is too long */
-    COLLAGE_CONFIG_SYNTAX = 502,        /* not TOML */
-    COLLAGE_CONFIG_KEY = 503,           /* no such setting */
-    COLLAGE_CONFIG_VALUE = 504,         /* a value that the setting does not take */
-    COLLAGE_CONFIG_MISSING = 505,       /* a setting needs another one */
-    COLLAGE_CONFIG_RELEASE = 506,       /* the release time is not before the deadline */
+    COLLAGE_CONFIG_READ = 500, /* a settings file cannot be read */
+    COLLAGE_CONFIG_TOO_LARGE = 501, /* a settings file that is too long */
+    COLLAGE_CONFIG_SYNTAX = 502, /* settings that are not TOML */
+    COLLAGE_CONFIG_KEY = 503, /* no such setting */
+    COLLAGE_CONFIG_VALUE = 504, /* a value that the setting does not take */
+    COLLAGE_CONFIG_MISSING = 505, /* a setting needs another one */
+    COLLAGE_CONFIG_RELEASE = 506, /* the release time is not before the deadline */
 
     /* 6xx: this interface. */
-    COLLAGE_NULL = 600,                 /* NULL where it is not allowed */
-    COLLAGE_BAD_SIZE = 601,             /* a struct_size that is none, or an unknown field that is not zero */
-    COLLAGE_BAD_HANDLE = 602,           /* freed, never given, or of another kind */
-    COLLAGE_BAD_VALUE = 603,            /* an argument out of its range, or two that contradict each other */
-    COLLAGE_NOT_UTF8 = 604,             /* text that is not UTF-8 */
-    COLLAGE_PENDING = 605,              /* not settled yet: the wait timed out, or the poll found nothing */
-    COLLAGE_PANIC = 606,                /* a defect inside the library; please report it */
-    COLLAGE_BUFFER_TOO_SMALL = 607,     /* the text does not fit; the length that it needs was written */
-    COLLAGE_IN_CALLBACK = 608,          /* the call would wait for the callback that makes it */
-    COLLAGE_TENSOR = 609,               /* a tensor whose type, shape, strides or values are no image */
-    COLLAGE_NO_DEVICE_POINTERS = 610    /* the engine or this library has no device that owns such memory */
+    COLLAGE_NULL = 600, /* NULL where it is not allowed */
+    COLLAGE_BAD_SIZE = 601, /* a struct_size that is none, or an unknown field that is not zero */
+    COLLAGE_BAD_HANDLE = 602, /* a handle that was freed, was never given, or is of another kind */
+    COLLAGE_BAD_VALUE = 603, /* an argument out of its range, or two that contradict each other */
+    COLLAGE_NOT_UTF8 = 604, /* text that is not UTF-8 */
+    COLLAGE_PENDING = 605, /* not settled yet */
+    COLLAGE_PANIC = 606, /* a defect inside the library: please report it */
+    COLLAGE_BUFFER_TOO_SMALL = 607, /* the text does not fit; the length that it needs was written */
+    COLLAGE_IN_CALLBACK = 608, /* the call would wait for the callback that makes it */
+    COLLAGE_TENSOR = 609, /* a tensor whose type, shape, strides or values are no image */
+    COLLAGE_NO_DEVICE_POINTERS = 610 /* nobody here can read this device memory */
 };
 
 /* Of the library that is loaded: (major << 16) | minor. A program can use it if the major numbers agree and the library's

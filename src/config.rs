@@ -23,10 +23,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use crate::backend::DeviceSpec;
 pub use error::ConfigError;
 pub use syntax::{DurationSyntax, duration};
 
-use crate::backend::{self, BackendError, BackendKind, Device, DeviceSpec};
+use crate::backend::{self, BackendError, BackendKind, Device};
 use crate::engine::{AccuracyBudget, Options, Policy, Straggler};
 use crate::model::plan::Grid;
 use crate::model::{Model, ModelError};
@@ -243,17 +244,15 @@ impl Settings {
         &self.layer
     }
 
-    /// Opens the models and the device. `embedded` gives the base and the collage to use where no model is named.
+    /// Opens the models and the device. `unnamed` gives the base and the collage to use where no model is named: the
+    /// embedded ones, or such as are in memory.
     pub fn options(
         &self,
-        embedded: impl FnOnce() -> Result<(Model, Model), ModelError>,
+        unnamed: impl FnOnce() -> Result<(Model, Option<Model>), ModelError>,
     ) -> Result<Options, ConfigError> {
         let layer = &self.layer;
         let (base, collage) = match &layer.model {
-            None => {
-                let (base, collage) = embedded()?;
-                (base, Some(collage))
-            }
+            None => unnamed()?,
             Some(path) => {
                 let base = match &layer.arch {
                     Some(arch) => Model::open_with_arch(path, arch)?,
@@ -302,7 +301,10 @@ impl Settings {
 
 /// Opens the device. A CPU's cores are divided among the workers unless their threads were given; with more than one
 /// each, every worker gets threads of its own, so that none waits for another's run.
-fn open_devices(spec: DeviceSpec, workers: usize) -> Result<Vec<Arc<dyn Device>>, BackendError> {
+pub fn open_devices(
+    spec: DeviceSpec,
+    workers: usize,
+) -> Result<Vec<Arc<dyn Device>>, BackendError> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let share = (cores / workers.max(1)).clamp(1, 1024);
     let threads = match spec {

@@ -20,13 +20,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::host::{
-    Answer, Effect, Error, Plans, RequestOptions, Restart, Setup, Stats, Straggler, StragglerError,
-    Ticket, Tile, WorkerStats,
+    Answer, Canceller, Effect, Error, Plans, RequestOptions, Restart, Setup, Stats, Straggler,
+    StragglerError, Ticket, Tile, WorkerStats,
 };
 pub use crate::sched::{
     AccuracyBudget, After, Health, Independence, Policy, PolicyError, RequestId, Role, Source,
     WorkerState,
 };
+
+pub use crate::backend::Scored;
 
 use crate::backend::Device;
 use crate::host::Host;
@@ -221,6 +223,17 @@ impl Engine {
     /// Accepts a request. Never blocks: [`Error::Overloaded`] and [`Error::Closed`] come at once.
     pub fn submit(&self, image: Image, request: RequestOptions) -> Result<Ticket, Error> {
         self.host.submit(image, request)
+    }
+
+    /// As [`submit`](Engine::submit), and calls `then` with the outcome, exactly once, unless the request is refused. It is
+    /// called on the scheduler's thread, which waits for it: it must not block.
+    pub fn submit_with(
+        &self,
+        image: Image,
+        request: RequestOptions,
+        then: impl FnOnce(Result<Answer, Error>) + Send + 'static,
+    ) -> Result<Canceller, Error> {
+        self.host.submit_with(image, request, then)
     }
 
     /// Submits and waits.

@@ -30,7 +30,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("dataset", &["image", "error"]),
     ("embedded", &["dataset", "model", "image", "error"]),
     ("sim", &["sched", "error"]),
-    ("ffi", &["engine", "error"]),
+    // Over the engine; the settings open its models and devices, and what a C program gives becomes models and images.
+    (
+        "ffi",
+        &["engine", "config", "model", "embedded", "image", "error"],
+    ),
     ("cli", &["*"]),
     ("lib", &["*"]),
     ("main", &["*"]),
