@@ -22,10 +22,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use crate::backend::DeviceList;
 pub use error::ConfigError;
 pub use syntax::{DurationSyntax, duration};
 
-use crate::backend::DeviceList;
 use crate::engine::{AccuracyBudget, Attach, Objective, Options, Policy, Straggler};
 use crate::model::plan::Grid;
 use crate::model::{Model, ModelError};
@@ -253,17 +253,15 @@ impl Settings {
         &self.layer
     }
 
-    /// Opens the models and the devices. `embedded` gives the base and the collage to use where no model is named.
+    /// Opens the models and the devices. `unnamed` gives the base and the collage to use where no model is named: the
+    /// embedded ones, or such as are in memory.
     pub fn options(
         &self,
-        embedded: impl FnOnce() -> Result<(Model, Model), ModelError>,
+        unnamed: impl FnOnce() -> Result<(Model, Option<Model>), ModelError>,
     ) -> Result<Options, ConfigError> {
         let layer = &self.layer;
         let (base, collage) = match &layer.model {
-            None => {
-                let (base, collage) = embedded()?;
-                (base, Some(collage))
-            }
+            None => unnamed()?,
             Some(path) => {
                 let base = match &layer.arch {
                     Some(arch) => Model::open_with_arch(path, arch)?,

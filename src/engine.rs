@@ -22,14 +22,16 @@ use std::time::Duration;
 
 pub use crate::attach::{Attach, AttachError};
 pub use crate::host::{
-    Answer, ContentionStats, Error, Plans, RequestOptions, Restart, Setup, Stats, Ticket, Tile,
-    WorkerStats,
+    Answer, Canceller, ContentionStats, Error, Plans, RequestOptions, Restart, Setup, Stats, Ticket,
+    Tile, WorkerStats,
 };
 pub use crate::sched::{
     AccuracyBudget, After, Health, Independence, Objective, ObjectiveError, Policy, PolicyError,
     Promise, Promises, RequestId, Role, Scores, Source, WorkerState,
 };
 pub use crate::straggler::{Straggler, StragglerError};
+
+pub use crate::backend::Scored;
 
 use crate::attach::{Process, Server, State};
 use crate::backend::Device;
@@ -293,6 +295,17 @@ impl Engine {
     /// Accepts a request. Never blocks: [`Error::Overloaded`] and [`Error::Closed`] come at once.
     pub fn submit(&self, image: Image, request: RequestOptions) -> Result<Ticket, Error> {
         self.host.submit(image, request)
+    }
+
+    /// As [`submit`](Engine::submit), and calls `then` with the outcome, exactly once, unless the request is refused. It is
+    /// called on the scheduler's thread, which waits for it: it must not block.
+    pub fn submit_with(
+        &self,
+        image: Image,
+        request: RequestOptions,
+        then: impl FnOnce(Result<Answer, Error>) + Send + 'static,
+    ) -> Result<Canceller, Error> {
+        self.host.submit_with(image, request, then)
     }
 
     /// Submits and waits.

@@ -38,11 +38,11 @@
 //! | [`attach`] | an engine shows its state on a local socket; monitors find it | `host`, `sched` |
 //! | [`engine`] | what users call | `host`, `model`, `backend`, `attach` |
 //! | [`config`] | flags, environment and one TOML file to engine options | `engine`, `host` and below |
+//! | [`ffi`] | the C interface and its header, `include/collage.h` | `engine`, `config`, `model`, `embedded`, `image` |
 //! | `cli` (the binary) | one file a subcommand: parse, call, print | anything public |
 //!
-//! `wgpu` is named only in `backend/webgpu`, `cudarc` only in `backend/cuda`, NVML only in
-//! `telemetry/nvml`. `unsafe` lives in `backend/*/raw`, `backend/cpu/simd` and `model/mmap`. `tests/layers.rs` enforces
-//! all of this.
+//! `wgpu` is named only in `backend/webgpu`, `cudarc` only in `backend/cuda`, NVML only in `telemetry/nvml`. `unsafe` lives
+//! in `ffi`, `backend/*/raw`, `backend/cpu/simd` and `model/mmap`. `tests/layers.rs` enforces all of this.
 //!
 //! # One name for one thing
 //!
@@ -60,6 +60,8 @@ pub mod dataset;
 pub mod embedded;
 pub mod engine;
 pub mod error;
+#[cfg(target_pointer_width = "64")] // the layout of its structs and handles is tested on 64 bits
+pub mod ffi;
 pub mod host;
 pub mod image;
 pub mod model;

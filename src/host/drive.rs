@@ -10,12 +10,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use hdrhistogram::Histogram;
-use tokio::sync::oneshot;
 
 use super::clock::{Clock, Wake, micros};
 use super::error::Error;
 use super::stats::{Recent, Stats, WorkerStats, counts, histogram};
-use super::ticket::{Answer, Tile};
+use super::ticket::{Answer, Reply, Tile};
 use super::worker::{Order, Report};
 use crate::backend::Scored;
 use crate::image::Image;
@@ -46,7 +45,7 @@ pub(super) struct Submission {
     pub(super) submitted: Instant,
     pub(super) release: Duration,
     pub(super) deadline: Duration,
-    pub(super) reply: oneshot::Sender<Result<Answer, Error>>,
+    pub(super) reply: Reply,
 }
 
 /// What the front and the scheduler's thread count together.
@@ -336,8 +335,7 @@ impl Driver {
             Err(error) => tracing::debug!(request = id.0, %error, ?latency, "no answer"),
         }
         self.permits.pending.fetch_sub(1, Ordering::AcqRel);
-        // A caller that is gone needs no answer.
-        let _ = submission.reply.send(outcome);
+        submission.reply.send(outcome);
     }
 
     /// Counts what became of a request with the worker that its own run was given to.

@@ -29,7 +29,7 @@ use tokio::sync::oneshot;
 
 pub use error::Error;
 pub use stats::{ContentionStats, RECENT, SERVICE_BOUNDS, Stats, WorkerStats};
-pub use ticket::{Answer, RequestOptions, Ticket, Tile};
+pub use ticket::{Answer, Canceller, RequestOptions, Ticket, Tile};
 pub use worker::Restart;
 
 use crate::backend::Device;
@@ -42,6 +42,7 @@ use contention::Contention;
 use drive::{Command, Driver, Link, Permits, Submission, Tally};
 use feed::Feed;
 use straggler::{Opened, injectors};
+use ticket::{Call, Reply};
 use worker::Worker;
 
 /// The plans that workers run: all end with `top_k`.
@@ -350,6 +351,37 @@ impl Host {
 
     /// Accepts a request, or refuses it at once. Never blocks.
     pub fn submit(&self, image: Image, request: RequestOptions) -> Result<Ticket, Error> {
+        let (sender, reply) = oneshot::channel();
+        let id = self.accept(image, request, || Reply::Ticket(sender))?;
+        Ok(Ticket {
+            id,
+            reply,
+            commands: self.commands.clone(),
+            taken: false,
+        })
+    }
+
+    /// As [`submit`](Host::submit), and calls `then` with the outcome on the scheduler's thread, which waits for it: it
+    /// must not block. Unless the request is refused, it is called exactly once.
+    pub fn submit_with(
+        &self,
+        image: Image,
+        request: RequestOptions,
+        then: impl FnOnce(Result<Answer, Error>) + Send + 'static,
+    ) -> Result<Canceller, Error> {
+        let id = self.accept(image, request, || Reply::Call(Call::new(then)))?;
+        Ok(Canceller {
+            id,
+            commands: self.commands.clone(),
+        })
+    }
+
+    fn accept(
+        &self,
+        image: Image,
+        request: RequestOptions,
+        reply: impl FnOnce() -> Reply,
+    ) -> Result<RequestId, Error> {
         let take = |pending| (pending < self.queue).then_some(pending + 1);
         if self
             .permits
@@ -362,25 +394,26 @@ impl Host {
         }
         let id = RequestId(self.next_id.fetch_add(1, Ordering::Relaxed));
         let now = Instant::now();
-        let (sender, reply) = oneshot::channel();
         let submission = Submission {
             id,
             image,
             submitted: request.submitted.map_or(now, |due| due.min(now)),
             release: request.release.unwrap_or(self.release),
             deadline: request.deadline.unwrap_or(self.deadline),
-            reply: sender,
+            reply: reply(),
         };
-        if self.commands.send(Command::Submit(submission)).is_err() {
-            self.permits.pending.fetch_sub(1, Ordering::AcqRel);
-            return Err(Error::Closed);
+        let Err(refused) = self.commands.send(Command::Submit(submission)) else {
+            return Ok(id);
+        };
+        self.permits.pending.fetch_sub(1, Ordering::AcqRel);
+        if let Command::Submit(Submission {
+            reply: Reply::Call(mut call),
+            ..
+        }) = refused.into_inner()
+        {
+            call.disarm();
         }
-        Ok(Ticket {
-            id,
-            reply,
-            commands: self.commands.clone(),
-            taken: false,
-        })
+        Err(Error::Closed)
     }
 
     /// What was done so far.

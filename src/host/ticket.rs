@@ -1,6 +1,8 @@
 //! What a caller holds of its request, and what it gets for it.
 
+use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -118,6 +120,81 @@ impl Drop for Ticket {
             // An engine that is gone has nothing left to cancel.
             let _ = self.commands.send(Command::Cancel(self.id));
         }
+    }
+}
+
+/// What is called with a request's outcome.
+type Then = Box<dyn FnOnce(Result<Answer, Error>) + Send>;
+
+/// Where a request's outcome goes: to its ticket, or to a function.
+#[derive(Debug)]
+pub(super) enum Reply {
+    Ticket(oneshot::Sender<Result<Answer, Error>>),
+    Call(Call),
+}
+
+impl Reply {
+    pub(super) fn send(self, outcome: Result<Answer, Error>) {
+        match self {
+            // A caller that is gone needs no answer.
+            Reply::Ticket(ticket) => drop(ticket.send(outcome)),
+            Reply::Call(mut call) => call.call(outcome),
+        }
+    }
+}
+
+/// A function that is called exactly once: with the outcome, or with [`Error::Closed`] if there will be none.
+pub(super) struct Call(Option<Then>);
+
+impl Call {
+    pub(super) fn new(then: impl FnOnce(Result<Answer, Error>) + Send + 'static) -> Self {
+        Self(Some(Box::new(then)))
+    }
+
+    /// The request was never accepted: its submitter is told so, and not the function.
+    pub(super) fn disarm(&mut self) {
+        self.0 = None;
+    }
+
+    fn call(&mut self, outcome: Result<Answer, Error>) {
+        if let Some(then) = self.0.take()
+            && catch_unwind(AssertUnwindSafe(|| then(outcome))).is_err()
+        {
+            // The scheduler's thread must outlive what its callers gave it.
+            tracing::error!("the function called with an outcome panicked");
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.call(Err(Error::Closed));
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Call")
+    }
+}
+
+/// Cancels a request that was submitted with a function. Dropping it does not.
+#[derive(Clone, Debug)]
+pub struct Canceller {
+    pub(super) id: RequestId,
+    pub(super) commands: Sender<Command>,
+}
+
+impl Canceller {
+    /// The request's name, as in the trace's spans.
+    pub fn id(&self) -> RequestId {
+        self.id
+    }
+
+    /// Gives the request up: its outcome is [`Error::Cancelled`], unless it had one already.
+    pub fn cancel(&self) {
+        // An engine that is gone has nothing left to cancel.
+        let _ = self.commands.send(Command::Cancel(self.id));
     }
 }
 

@@ -53,7 +53,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("embedded", &["dataset", "model", "image", "error"]),
     ("sim", &["sched", "straggler", "error"]),
     ("telemetry", &["error"]),
-    ("ffi", &["engine", "error"]),
+    // Over the engine; the settings open its models and devices, and what a C program gives becomes models and images.
+    (
+        "ffi",
+        &["engine", "config", "model", "embedded", "image", "error"],
+    ),
     ("cli", &["*"]),
     ("lib", &["*"]),
     ("main", &["*"]),

@@ -256,7 +256,7 @@ fn settings(demo: &Demo) -> Result<(Layer, Options), Failure> {
         ..given.clone().or(own)
     };
     let options =
-        Settings::resolve(all)?.options(|| Ok((embedded::base()?, embedded::collage()?)))?;
+        Settings::resolve(all)?.options(|| Ok((embedded::base()?, Some(embedded::collage()?))))?;
     Ok((given, options))
 }
 
