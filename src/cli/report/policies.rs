@@ -1,6 +1,8 @@
 //! The page of `collage bench policies`: which policy bought what, and for how much. No figure is computed here that the
 //! JSON does not hold.
 
+use collage::sim::Latency;
+
 use super::chart::{self, Curve, Line, Point};
 use super::{escape, fill};
 use crate::cli::bench::policies::outcome::{LATE, Outcome, Row};
@@ -20,7 +22,7 @@ pub fn html(outcome: &Outcome) -> String {
         ("when", escape(&outcome.started)),
         ("title", title(outcome)),
         ("lede", lede(outcome)),
-        ("frontier", frontier(outcome)),
+        ("frontier", frontiers(outcome)),
         ("curves", curves(outcome)),
         ("pairs", pairs(outcome)),
         ("releases", sweep(outcome)),
@@ -37,13 +39,15 @@ pub fn charts(outcome: &Outcome) -> Vec<(&'static str, String)> {
         ("frontier.svg", frontier(outcome)),
         ("latency.svg", by_request(outcome)),
     ];
+    let by_request = frontier_by_request(outcome);
+    charts.extend(by_request.map(|chart| ("frontier-by-request.svg", chart)));
     charts.extend(releases(outcome).map(|chart| ("releases.svg", chart)));
     let alone = |(name, svg): (_, String)| (name, chart::standalone(&svg));
     charts.into_iter().map(alone).collect()
 }
 
 fn title(outcome: &Outcome) -> String {
-    let (name, tails) = verdict::tail(&outcome.policies);
+    let (name, tails) = verdict::group_tail(&outcome.policies);
     let best = tails.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1));
     let Some((i, tail)) = best else {
         return "Policies".into();
@@ -60,13 +64,23 @@ fn lede(outcome: &Outcome) -> String {
     format!("{} {straggling}", escape(&outcome.headline))
 }
 
+/// By group, or by request where a group is one.
 fn frontier(outcome: &Outcome) -> String {
-    let (name, tails) = verdict::tail(&outcome.policies);
     let per = if outcome.burst == 1 {
         "request"
     } else {
         "group"
     };
+    frontier_of(outcome, per, |row| &row.group)
+}
+
+/// By request, where that is something else: the percentile may be higher, because there are more requests than groups.
+fn frontier_by_request(outcome: &Outcome) -> Option<String> {
+    (outcome.burst > 1).then(|| frontier_of(outcome, "request", |row| &row.request))
+}
+
+fn frontier_of(outcome: &Outcome, per: &str, of: fn(&Row) -> &Latency) -> String {
+    let (name, tails) = verdict::tail(&outcome.policies, of);
     let points: Vec<Point<'_>> = outcome
         .policies
         .iter()
@@ -78,6 +92,12 @@ fn frontier(outcome: &Outcome) -> String {
         })
         .collect();
     chart::frontier(&points, &format!("{name} by {per}"), EXTRA)
+}
+
+/// Both charts.
+fn frontiers(outcome: &Outcome) -> String {
+    let charts = std::iter::once(frontier(outcome)).chain(frontier_by_request(outcome));
+    charts.map(|svg| figure(&svg)).collect()
 }
 
 fn by_request(outcome: &Outcome) -> String {

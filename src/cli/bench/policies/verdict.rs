@@ -1,6 +1,7 @@
 //! What the figures say in a sentence, whichever way they came out.
 
 use collage::engine::Policy;
+use collage::sim::Latency;
 
 use super::outcome::{Outcome, Pair, Row};
 use crate::cli::text::{ms, percent, thousands};
@@ -8,19 +9,27 @@ use crate::cli::text::{ms, percent, thousands};
 /// Two figures closer than this are the same: a share of the larger.
 const SAME: f64 = 0.05;
 
-/// The highest percentile that all policies have, by group.
-pub fn tail(rows: &[Row]) -> (&'static str, Vec<f64>) {
-    let of = |figure: fn(&Row) -> Option<f64>| rows.iter().map(figure).collect::<Option<Vec<_>>>();
-    let p999 = of(|row| row.group.p999).map(|values| ("p99.9", values));
-    let p99 = || of(|row| row.group.p99).map(|values| ("p99", values));
-    let p90 = || of(|row| row.group.p90).map(|values| ("p90", values));
-    let max = || ("maximum", rows.iter().map(|row| row.group.max).collect());
+/// The highest percentile that all policies have, of these latencies of theirs.
+pub fn tail(rows: &[Row], of: fn(&Row) -> &Latency) -> (&'static str, Vec<f64>) {
+    let all = |figure: fn(&Latency) -> Option<f64>| {
+        let figures = rows.iter().map(|row| figure(of(row)));
+        figures.collect::<Option<Vec<_>>>()
+    };
+    let p999 = all(|latency| latency.p999).map(|values| ("p99.9", values));
+    let p99 = || all(|latency| latency.p99).map(|values| ("p99", values));
+    let p90 = || all(|latency| latency.p90).map(|values| ("p90", values));
+    let max = || ("maximum", rows.iter().map(|row| of(row).max).collect());
     p999.or_else(p99).or_else(p90).unwrap_or_else(max)
+}
+
+/// By group: callers wait for the last answer. A group may be one request.
+pub fn group_tail(rows: &[Row]) -> (&'static str, Vec<f64>) {
+    tail(rows, |row| &row.group)
 }
 
 /// What the shortest tail cost, and what it is without redundancy.
 pub fn headline(rows: &[Row], burst: usize) -> String {
-    let (name, tails) = tail(rows);
+    let (name, tails) = group_tail(rows);
     let per = if burst == 1 { "request" } else { "group" };
     let best = tails.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1));
     let Some((best, row)) = best.and_then(|(i, _)| Some((i, rows.get(i)?))) else {
@@ -45,7 +54,7 @@ pub fn headline(rows: &[Row], burst: usize) -> String {
 
 /// Each policy with a collage beside the `small` one that backs up the same requests.
 pub fn pairs(policies: &[Policy], rows: &[Row]) -> Vec<Pair> {
-    let (name, tails) = tail(rows);
+    let (name, tails) = group_tail(rows);
     let at = |wanted: fn(&Policy) -> bool| {
         policies
             .iter()

@@ -19,9 +19,7 @@ pub struct Curve<'a> {
 /// Draws all of them; `of` says whose latencies they are.
 pub fn percentiles(curves: &[Curve<'_>], of: &str) -> String {
     let most = curves.iter().map(|c| c.waits.len()).max().unwrap_or(0);
-    let reached = (most / BEYOND).max(10) as f64;
-    // The next of 10, 100, ... that holds all of it.
-    let scale = Percentiles::to(10f64.powf((reached.log10() - 1e-9).ceil()).max(100.0));
+    let scale = Percentiles::to((most / BEYOND).max(100) as f64);
     let drawn: Vec<Vec<(f64, f64)>> = curves.iter().map(|curve| curve.at(scale)).collect();
     let times = Times::around(drawn.iter().flatten().map(|point| point.1));
     let label = format!("Latency by percentile of {of}, one curve a policy");

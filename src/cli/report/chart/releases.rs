@@ -93,7 +93,12 @@ fn frame(svg: &mut String, (low, high): (f64, f64), y: impl Fn(f64) -> f64) {
         );
         tick += step;
     }
-    axes::unit(svg, "right, %");
+    axes::unit(svg, "%");
+    let _ = writeln!(
+        svg,
+        "<text class=\"axis\" x=\"{LEFT}\" y=\"{}\">of all requests answered rightly</text>",
+        TOP - 14.0
+    );
 }
 
 fn draw(svg: &mut String, of: &Line<'_>, line: &[(f64, f64)], height: f64) {

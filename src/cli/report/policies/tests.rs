@@ -28,6 +28,13 @@ fn the_page_is_whole_and_needs_nothing_beside_it() {
     }
     // The frontier, latency by request, accuracy by release; a group is one request here.
     assert_eq!(page.matches("<svg").count(), 3);
+    let mut outcome = outcome();
+    outcome.burst = 9;
+    assert_eq!(
+        html(&outcome).matches("<svg").count(),
+        5,
+        "the first two by group too"
+    );
 }
 
 #[test]
