@@ -273,7 +273,9 @@ impl Driver {
 
     fn launch(&mut self, worker: WorkerId, job: JobId, kind: Kind, ids: Vec<RequestId>) {
         tracing::debug!(job = job.0, worker = worker.0, ?kind, requests = ?ids, "launch");
-        let ids: Arc<[RequestId]> = ids.into();
+        let shared: Arc<[RequestId]> = ids.as_slice().into();
+        self.scheduler.recycle(ids);
+        let ids = shared;
         if kind == Kind::Base {
             for id in ids.iter() {
                 if let Some(payload) = self.payloads.get_mut(id) {

@@ -41,6 +41,7 @@ impl Scheduler {
                 self.run_base(rank.worker, ids);
                 return true;
             }
+            self.spare.give(ids);
             after = Some(rank);
         }
         false
@@ -62,8 +63,8 @@ impl Scheduler {
     /// Takes the oldest requests that this worker may run: none goes where its collage is, nor where it just failed,
     /// unless no other worker could run it.
     fn cut(&mut self, worker: WorkerId) -> Vec<RequestId> {
-        let mut ids = Vec::new();
-        let mut passed = Vec::new();
+        let mut ids = self.spare.take();
+        let mut passed = self.spare.take();
         let avoid = self.fleet.another_ready(Kind::Base, worker);
         while ids.len() < self.config.max_batch.max(1) && passed.len() < LOOK_AHEAD {
             let Some(id) = self.queue.pop_front(|id| is_queued(self.requests.get(&id))) else {
@@ -86,9 +87,10 @@ impl Scheduler {
                 }
             }
         }
-        for id in passed.into_iter().rev() {
+        for &id in passed.iter().rev() {
             self.queue.push_front(id);
         }
+        self.spare.give(passed);
         ids
     }
 
@@ -103,7 +105,9 @@ impl Scheduler {
         self.stats.base_runs += 1;
         self.stats.base_images += ids.len() as u64;
         let (first, images) = (ids.first().copied(), ids.len());
-        let watched = ids.clone();
+        for &id in &ids {
+            self.watch(id, images);
+        }
         self.launch_job(
             job,
             Job {
@@ -115,9 +119,6 @@ impl Scheduler {
                 cancelled: 0,
             },
         );
-        for id in watched {
-            self.watch(id, images);
-        }
         if let Some(id) = first {
             self.launch_probe(id);
         }

@@ -6,6 +6,7 @@ use super::map::IdMap;
 use super::place::Rank;
 use super::queue::Fifo;
 use super::request::{Backup, Base, Cause, Job};
+use super::spare::Spare;
 
 /// Most closed groups that one decision looks at when the first cannot go where there is room: a decision's cost must
 /// not grow with what waits.
@@ -48,11 +49,17 @@ impl Groups {
 
     /// Adds a request to the open group and closes it when it has `tiles` members. Answered members keep their
     /// place, so that nobody waits longer because another's base was quick.
-    pub(super) fn join(&mut self, id: RequestId, tiles: usize, now: Micros) -> GroupId {
+    pub(super) fn join(
+        &mut self,
+        id: RequestId,
+        tiles: usize,
+        now: Micros,
+        spare: &mut Spare,
+    ) -> GroupId {
         let open = match self.open {
             Some(open) => open,
             None => self.insert(Group {
-                members: Vec::with_capacity(tiles),
+                members: spare.take(),
                 waiting: 0,
                 attempts: 0,
                 since: now,
@@ -180,7 +187,8 @@ impl Scheduler {
 
     /// A request that is late waits for the next collage.
     pub(super) fn join_group(&mut self, id: RequestId) {
-        let group = self.groups.join(id, self.config.tiles.max(1), self.now);
+        let tiles = self.config.tiles.max(1);
+        let group = self.groups.join(id, tiles, self.now, &mut self.spare);
         if let Some(request) = self.requests.get_mut(&id) {
             request.backup = Backup::Grouped(group);
         }
@@ -202,6 +210,9 @@ impl Scheduler {
 
     /// Launches the oldest closed group that a free worker may run; false if there is none.
     pub(super) fn launch_collage(&mut self) -> bool {
+        if !self.fleet.has_room(Kind::Collage) {
+            return false;
+        }
         let mut passed = Vec::new(); // groups that must wait for another worker than those free
         let mut launched = false;
         while let Some(id) = self
@@ -211,6 +222,7 @@ impl Scheduler {
         {
             let members = self.waiting_members(id);
             let Some(worker) = self.place_collage(&members) else {
+                self.spare.give(members);
                 passed.push(id);
                 if passed.len() == LOOK_AHEAD {
                     break;
@@ -219,6 +231,7 @@ impl Scheduler {
             };
             if let Some(group) = self.groups.groups.remove(&id) {
                 self.run_collage(worker, members, group.attempts);
+                self.spare.give(group.members);
             }
             launched = true;
             break;
@@ -229,13 +242,12 @@ impl Scheduler {
         launched
     }
 
-    fn waiting_members(&self, id: GroupId) -> Vec<RequestId> {
+    fn waiting_members(&mut self, id: GroupId) -> Vec<RequestId> {
+        let mut waiting = self.spare.take();
         let members = self.groups.groups.get(&id).map_or(&[][..], |g| &g.members);
-        members
-            .iter()
-            .copied()
-            .filter(|m| self.requests.contains_key(m))
-            .collect()
+        let requests = &self.requests;
+        waiting.extend(members.iter().filter(|m| requests.contains_key(m)));
+        waiting
     }
 
     fn run_collage(&mut self, worker: WorkerId, ids: Vec<RequestId>, attempts: u32) {

@@ -98,6 +98,8 @@ struct Record {
     window: [f64; WINDOW],
     /// Runs since the window was last emptied.
     runs: usize,
+    /// Median of the window, of an even number the lower one; `None` while it holds too few.
+    typical: Option<f64>,
     /// Lowest typical time of a full window.
     best: Option<f64>,
     good: u32,
@@ -150,7 +152,7 @@ impl Ward {
 
     pub(super) fn scores(&self, worker: WorkerId) -> Option<Scores> {
         let record = self.records.get(worker.0)?;
-        let (typical, fastest) = (record.typical()?, self.fastest?);
+        let (typical, fastest) = (record.typical?, self.fastest?);
         Some(Scores {
             relative: (fastest / typical).min(1.0),
             individual: (record.best.unwrap_or(typical) / typical).min(1.0),
@@ -252,8 +254,8 @@ impl Ward {
         record.is_condemned = record.is_faulty && state == Health::Quarantined;
         (record.good, record.bad) = (0, 0);
         match state {
-            // The slow past is over: only what comes now counts.
-            Health::Probation => record.runs = 0,
+            // The slow past is over.
+            Health::Probation => record.forget(),
             Health::Healthy => record.pause = 0,
             _ => {}
         }
@@ -263,7 +265,7 @@ impl Ward {
     /// Forgets what was measured before the worker went away; who was slow stays under watch.
     pub(super) fn returned(&mut self, worker: WorkerId, now: Micros) {
         if let Some(record) = self.records.get_mut(worker.0) {
-            record.runs = 0;
+            record.forget();
             record.best = None;
         }
         if self.state(worker) != Health::Healthy {
@@ -322,7 +324,7 @@ impl Ward {
         self.stale_in = (self.records.len() / 2).max(4);
         let watched = self.records.iter();
         let watched = watched.filter(|r| r.state != Health::Quarantined);
-        let mut times: Vec<f64> = watched.filter_map(Record::typical).collect();
+        let mut times: Vec<f64> = watched.filter_map(|r| r.typical).collect();
         // One alone has no peers to be compared with.
         self.fastest = (times.len() > 1).then(|| {
             let tenth = (times.len() - 1) / 10;
@@ -335,11 +337,12 @@ impl Record {
     fn learn(&mut self, ratio: f64) {
         self.window[self.runs % WINDOW] = ratio;
         self.runs += 1;
+        self.typical = self.median();
         if let Some(best) = &mut self.best {
             *best *= FORGET_BEST;
         }
         if self.runs >= WINDOW
-            && let Some(typical) = self.typical()
+            && let Some(typical) = self.typical
         {
             self.best = Some(self.best.map_or(typical, |best| best.min(typical)));
         }
@@ -353,8 +356,12 @@ impl Record {
         }
     }
 
-    /// Median of the window; of an even number the lower one.
-    fn typical(&self) -> Option<f64> {
+    /// Only what comes now counts.
+    fn forget(&mut self) {
+        (self.runs, self.typical) = (0, None);
+    }
+
+    fn median(&self) -> Option<f64> {
         let runs = self.runs.min(WINDOW);
         if runs < LEAST {
             return None;

@@ -220,10 +220,13 @@ impl Scheduler {
     /// Launches the copies of the oldest that waits for one; false if none may or can run.
     pub(super) fn launch_copy(&mut self) -> bool {
         let planned = self.config.policy.replicas() > 0;
+        if self.copies.live() == 0 || !self.fleet.has_room(Kind::Base) {
+            return false; // told first: while all are busy each event asks
+        }
         if self.is_overloaded() || !(planned || self.affords(1.0)) {
             return false;
         }
-        let mut passed = Vec::new();
+        let mut passed = self.spare.take();
         let mut launched = false;
         while !launched && passed.len() < batch::LOOK_AHEAD {
             let Some(first) = self.next_copy() else {
@@ -233,7 +236,8 @@ impl Scheduler {
                 passed.push(first);
                 continue;
             };
-            let mut ids = vec![first];
+            let mut ids = self.spare.take();
+            ids.push(first);
             // What became late together ran together, and may run together again.
             while ids.len() < self.config.max_batch
                 && (planned || self.affords(ids.len() as f64 + 1.0))
@@ -253,10 +257,10 @@ impl Scheduler {
             self.run_copy(worker, ids, Cause::Copy);
             launched = true;
         }
-        passed
-            .into_iter()
-            .rev()
-            .for_each(|id| self.copies.push_front(id));
+        for &id in passed.iter().rev() {
+            self.copies.push_front(id);
+        }
+        self.spare.give(passed);
         launched
     }
 
@@ -289,7 +293,9 @@ impl Scheduler {
         };
         if request.is_some_and(|r| suits(r, None, worker, 0).is_some()) {
             self.fleet.probed(worker, self.now);
-            self.run_copy(worker, vec![id], Cause::Probe);
+            let mut ids = self.spare.take();
+            ids.push(id);
+            self.run_copy(worker, ids, Cause::Probe);
         }
     }
 

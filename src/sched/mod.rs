@@ -25,6 +25,8 @@
 //! | `accuracy`, `promise` | how early a collage may answer where its loss is limited, and how late where latency is |
 //! | `health`, `condition` | who straggles, by its runs and by what its device says, and what such a worker is still given |
 //! | `settle`, `timers` | who answers, and when it is too late |
+//!
+//! `spare` keeps memory for the next decision.
 
 mod accuracy;
 mod batch;
@@ -44,6 +46,7 @@ mod promise;
 mod queue;
 mod request;
 mod settle;
+mod spare;
 mod stats;
 mod timers;
 
@@ -70,6 +73,7 @@ use place::Fleet;
 use promise::Ledger;
 use queue::Fifo;
 use request::{Backup, Base, Cause, Copies, Job, Request};
+use spare::Spare;
 use timers::{Due, Timer, Timers};
 
 /// See the [module](self).
@@ -96,6 +100,7 @@ pub struct Scheduler {
     held: IdMap<JobId, usize>,
     timers: Timers,
     actions: VecDeque<Action>,
+    spare: Spare,
     stats: Stats,
     next_job: u64,
 }
@@ -120,6 +125,7 @@ impl Scheduler {
             held: IdMap::default(),
             timers: Timers::default(),
             actions: VecDeque::new(),
+            spare: Spare::default(),
             stats: Stats::default(),
             next_job: 0,
         }
@@ -164,6 +170,12 @@ impl Scheduler {
     /// The next thing to do.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
+    }
+
+    /// Takes back the ids of an [`Action::Launch`] that the driver is done with, so that the next launch needs no new
+    /// memory. A driver that keeps them loses nothing else.
+    pub fn recycle(&mut self, ids: Vec<RequestId>) {
+        self.spare.give(ids);
     }
 
     /// When to send [`Event::Tick`] if nothing else happens before.
@@ -326,8 +338,9 @@ impl Scheduler {
 
     /// Launches all that is due and has a worker: base runs and collages, the oldest first, and then copies.
     fn launch(&mut self) {
-        self.close_group();
         loop {
+            // Each time, because a launch may be what a group waited for.
+            self.close_group();
             let launched = match (self.batch_due(), self.collage_due()) {
                 (None, None) => self.launch_copy(),
                 (Some(_), None) => self.launch_base() || self.launch_copy(),
@@ -353,7 +366,9 @@ impl Scheduler {
 
     fn launch_job(&mut self, id: JobId, job: Job) {
         self.fleet.start(job.worker, id);
-        self.actions.push_back(job.action(id));
+        let mut ids = self.spare.take();
+        ids.extend_from_slice(&job.ids);
+        self.actions.push_back(job.action(id, ids));
         self.jobs.insert(id, job);
     }
 

@@ -177,6 +177,11 @@ impl Fleet {
         next.filter(|rank| rank.health != Health::Quarantined || self.sound[slot(kind)] == 0)
     }
 
+    /// Whether any worker that runs `kind` could be given a job, trusted or not.
+    pub(super) fn has_room(&self, kind: Kind) -> bool {
+        !self.free[slot(kind)].is_empty()
+    }
+
     /// Another worker for a further base run: the best free one that `suits` better than others do, or any that suits
     /// at all where placement goes by lot. `suits` is `None` where it must not run, else smaller is better.
     pub(super) fn another(

@@ -155,13 +155,13 @@ impl Job {
         }
     }
 
-    /// The scheduler's word for a launch.
-    pub(super) fn action(&self, job: JobId) -> Action {
+    /// The scheduler's word for a launch of these ids, which are its own.
+    pub(super) fn action(&self, job: JobId, ids: Vec<RequestId>) -> Action {
         Action::Launch {
             worker: self.worker,
             job,
             kind: self.kind(),
-            ids: self.ids.clone(),
+            ids,
         }
     }
 }

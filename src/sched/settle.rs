@@ -96,6 +96,7 @@ impl Scheduler {
                 self.collage_done(id, &job, confidences);
             }
         }
+        self.spare.give(job.ids);
     }
 
     fn base_done(&mut self, id: JobId, job: &Job) {

@@ -177,6 +177,7 @@ impl<'a> One<'a> {
                     let time = self.machines.time(worker.0, kind, ids.len(), self.now);
                     let at = self.now.saturating_add(time);
                     self.ends.push(Reverse((at, job, worker, ids.len())));
+                    self.scheduler.recycle(ids);
                 }
                 Action::Settle { id, outcome } => self.settle(id, outcome),
                 Action::Forget { .. } | Action::Retire { .. } => {}
