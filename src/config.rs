@@ -122,6 +122,9 @@ pub struct Layer {
         value_delimiter = ','
     )]
     pub stragglers: Option<Vec<Straggler>>,
+    /// Whether NVIDIA GPUs are asked how they are, for their workers' health: true or false [default: true]
+    #[arg(long, env = "COLLAGE_TELEMETRY", value_name = "BOOL")]
+    pub telemetry: Option<bool>,
     /// Of everything that is drawn at random [default: 0]
     #[arg(long, env = "COLLAGE_SEED", value_name = "N")]
     pub seed: Option<u64>,
@@ -211,6 +214,7 @@ impl Layer {
             min_confidence: self.min_confidence.or(next.min_confidence),
             top: self.top.or(next.top),
             stragglers: self.stragglers.or(next.stragglers),
+            telemetry: self.telemetry.or(next.telemetry),
             seed: self.seed.or(next.seed),
             attach: self.attach.or(next.attach),
         }
@@ -291,6 +295,7 @@ impl Settings {
             budget: layer.budget.unwrap_or(default.budget),
             objective: layer.objective.or(default.objective),
             stragglers: layer.stragglers.clone().unwrap_or_default(),
+            telemetry: layer.telemetry.unwrap_or(default.telemetry),
             seed: layer.seed.unwrap_or(default.seed),
             attach: layer.attach.clone().unwrap_or_default(),
             ..default

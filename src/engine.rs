@@ -94,6 +94,9 @@ pub struct Options {
     pub restart: Restart,
     /// Whether and where `collage monitor` can see this engine.
     pub attach: Attach,
+    /// Whether NVIDIA GPUs are asked how they are, where they can be: one that is slowed or broken by its own word is
+    /// trusted less before its runs show it.
+    pub telemetry: bool,
 }
 
 impl Options {
@@ -122,6 +125,7 @@ impl Options {
             seed: 0,
             restart: Restart::default(),
             attach: Attach::Auto,
+            telemetry: true,
         }
     }
 
@@ -188,6 +192,7 @@ impl Options {
             stragglers: self.stragglers,
             seed: self.seed,
             restart: self.restart,
+            telemetry: self.telemetry,
         })
     }
 }

@@ -99,6 +99,10 @@ pub enum Output {
 pub trait Device: Send + Sync + fmt::Debug {
     /// What it is.
     fn info(&self) -> &DeviceInfo;
+    /// Where an NVIDIA GPU is on its machine, as "0000:01:00.0", by which NVML knows it too; `None` for other devices.
+    fn pci_bus_id(&self) -> Option<String> {
+        None
+    }
     /// Puts the plan's weights on the device (once for all plans that share them), builds its pipelines and takes
     /// all the memory that its runs need.
     fn load(&self, plan: Arc<Plan>) -> Result<Box<dyn Program>, BackendError>;

@@ -20,7 +20,8 @@ use super::worker::{Order, Report};
 use crate::backend::Scored;
 use crate::image::Image;
 use crate::sched::{
-    self, Action, Event, IdMap, JobId, Kind, Micros, RequestId, Role, Scheduler, Source, WorkerId,
+    self, Action, Condition, Event, IdMap, JobId, Kind, Micros, RequestId, Role, Scheduler, Source,
+    WorkerId,
 };
 
 /// How long the end of the engine waits for runs that nobody needs any more.
@@ -32,6 +33,7 @@ pub(super) enum Command {
     Submit(Submission),
     Cancel(RequestId),
     Report(usize, Report),
+    Telemetry(usize, Condition),
     Stats(Sender<Stats>),
     Drain,
 }
@@ -76,6 +78,7 @@ pub(super) struct Link {
     pub(super) role: Role,
     pub(super) device: usize,
     pub(super) device_name: String,
+    pub(super) pci_bus_id: Option<String>,
     /// `None` once it is retired: the thread ends.
     pub(super) orders: Option<Sender<Order>>,
     pub(super) epoch: u64,
@@ -218,6 +221,10 @@ impl Driver {
             Command::Submit(submission) => self.submit(submission),
             Command::Cancel(id) => self.handle(Event::Cancel { id }),
             Command::Report(worker, report) => self.report(worker, report),
+            Command::Telemetry(worker, condition) => self.handle(Event::Telemetry {
+                worker: WorkerId(worker),
+                condition,
+            }),
             Command::Stats(reply) => {
                 let _ = reply.send(self.stats());
             }
@@ -495,6 +502,7 @@ impl Driver {
                 role: link.role,
                 device: link.device,
                 device_name: link.device_name.clone(),
+                pci_bus_id: link.pci_bus_id.clone(),
                 state: self
                     .scheduler
                     .worker_state(WorkerId(i))

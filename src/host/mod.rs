@@ -11,6 +11,7 @@
 mod clock;
 mod drive;
 mod error;
+mod feed;
 mod stats;
 mod straggler;
 mod ticket;
@@ -37,6 +38,7 @@ use crate::model::plan::Plan;
 use crate::sched::{self, AccuracyBudget, Objective, Policy, RequestId, Role, WorkerConfig};
 use clock::micros;
 use drive::{Command, Driver, Link, Permits, Submission, Tally};
+use feed::Feed;
 use straggler::Injector;
 use worker::Worker;
 
@@ -114,6 +116,8 @@ pub struct Setup {
     pub seed: u64,
     /// How lost workers are brought back.
     pub restart: Restart,
+    /// Whether NVIDIA GPUs are asked how they are, where they can be, for their workers' health.
+    pub telemetry: bool,
 }
 
 impl Setup {
@@ -143,6 +147,7 @@ impl Setup {
             stragglers: Vec::new(),
             seed: 0,
             restart: Restart::default(),
+            telemetry: true,
         }
     }
 
@@ -257,6 +262,8 @@ pub struct Host {
     deadline: Duration,
     /// `None` once it was joined.
     threads: Option<Threads>,
+    /// Where a worker's device is a GPU that can be asked.
+    feed: Option<Feed>,
 }
 
 #[derive(Debug)]
@@ -282,6 +289,7 @@ impl Host {
                 role: config.role,
                 device: config.device,
                 device_name: device.info().name.clone(),
+                pci_bus_id: device.pci_bus_id(),
                 orders: Some(sender),
                 epoch: 0,
                 tally: Tally::default(),
@@ -312,6 +320,9 @@ impl Host {
             stop,
         );
         let driver = spawn("collage-scheduler".to_owned(), move || driver.run())?;
+        let on = |worker: usize| setup.devices[worker % setup.devices.len()].pci_bus_id();
+        let gpus = (0..handles.len()).map(on).collect();
+        let feed = setup.telemetry.then(|| feed::start(gpus, commands.clone()));
         Ok(Host {
             commands,
             permits,
@@ -323,6 +334,7 @@ impl Host {
                 driver,
                 workers: handles,
             }),
+            feed: feed.flatten(),
         })
     }
 
@@ -386,6 +398,7 @@ impl Host {
         let Some(threads) = self.threads.take() else {
             return Stats::default();
         };
+        self.feed = None;
         let _ = self.commands.send(Command::Drain);
         let Ok((stats, exited)) = threads.driver.join() else {
             return Stats::default();

@@ -28,6 +28,26 @@ impl Stub {
         stub
     }
 
+    /// The path of one that stays, the same for the same scenario: for tests whose processes must agree on it.
+    pub fn kept(scenario: &str) -> PathBuf {
+        let mut hash = DefaultHasher::new();
+        (built(), scenario).hash(&mut hash);
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let folder = folder.join(format!("nvml-stub-{:016x}", hash.finish()));
+        if !folder.exists() {
+            let stub = Stub::new(scenario);
+            let new = folder.with_extension(std::process::id().to_string());
+            std::fs::create_dir_all(&new).expect("a folder for the stub");
+            for file in ["libnvidia-ml.so", "libnvidia-ml.so.scenario"] {
+                std::fs::copy(stub.folder.path().join(file), new.join(file))
+                    .expect("it can be copied");
+            }
+            // Another process may have been first: then its folder is as good.
+            let _ = std::fs::rename(&new, &folder);
+        }
+        folder.join("libnvidia-ml.so")
+    }
+
     /// What `COLLAGE_NVML` may name.
     pub fn library(&self) -> PathBuf {
         self.folder.path().join("libnvidia-ml.so")

@@ -24,6 +24,7 @@ use crate::tensor::DType;
 pub(super) struct Shared {
     pub info: DeviceInfo,
     pub description: DeviceDescription,
+    pub pci_bus_id: String,
     /// As 1000 * major + 10 * minor.
     pub driver: u32,
     pub options: CudaOptions,
@@ -68,6 +69,7 @@ impl Shared {
                 multiprocessors: description.multiprocessors,
                 shared_bytes: description.shared_bytes,
             },
+            pci_bus_id: description.pci_bus_id.clone(),
             driver: description.driver,
             modules: Mutex::default(),
             weights: Mutex::new(Residents {
@@ -283,6 +285,10 @@ impl CudaDevice {
 impl Device for CudaDevice {
     fn info(&self) -> &DeviceInfo {
         &self.shared.info
+    }
+
+    fn pci_bus_id(&self) -> Option<String> {
+        Some(self.shared.pci_bus_id.clone())
     }
 
     fn load(&self, plan: Arc<Plan>) -> Result<Box<dyn Program>, BackendError> {

@@ -25,6 +25,8 @@ pub struct Description {
     pub multiprocessors: u32,
     /// The most shared memory that a block can ask for.
     pub shared_bytes: u32,
+    /// Such as "0000:01:00.0", as NVML has it in its short form.
+    pub pci_bus_id: String,
 }
 
 fn attribute(
@@ -88,6 +90,12 @@ fn describe_with(driver: &Driver, index: usize) -> Result<Description, Refused> 
             device,
             Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
         )?,
+        pci_bus_id: format!(
+            "{:04x}:{:02x}:{:02x}.0",
+            attribute(driver, device, Attribute::CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID)?,
+            attribute(driver, device, Attribute::CU_DEVICE_ATTRIBUTE_PCI_BUS_ID)?,
+            attribute(driver, device, Attribute::CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID)?,
+        ),
     })
 }
 
