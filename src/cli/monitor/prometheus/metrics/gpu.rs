@@ -33,7 +33,12 @@ pub fn add(all: &mut Families, now: &GpuNow, host: &str) {
     ];
     gauges(all, now, &labels);
     errors(all, now, &labels);
-    own(all, now, &labels);
+    // Prometheus' conventions know no camel case; gpu and UUID are enough to join by.
+    let own_labels: Vec<(&str, &str)> = labels
+        .into_iter()
+        .filter(|(name, _)| *name != "modelName")
+        .collect();
+    own(all, now, &own_labels);
 }
 
 fn number(n: Option<impl Into<f64>>) -> Option<f64> {
