@@ -107,7 +107,8 @@ mod folders {
         checked(path, own).map(Some)
     }
 
-    /// The folders that a monitor looks in: those that are there. The superuser sees everyone's.
+    /// The folders that a monitor looks in: those that are there and in order. The superuser sees everyone's. An error only
+    /// where there is one and none is in order.
     pub(in crate::attach) fn read_folders(place: &Attach) -> Result<Vec<Folder>, AttachError> {
         let own = uid();
         let candidates: Vec<(PathBuf, u32)> = match place.chosen() {
@@ -123,7 +124,22 @@ mod folders {
         let there = candidates
             .into_iter()
             .filter(|(path, _)| path.symlink_metadata().is_ok());
-        there.map(|(path, owner)| checked(path, owner)).collect()
+        let (mut sound, mut refused) = (Vec::new(), Vec::new());
+        for (path, owner) in there {
+            match checked(path, owner) {
+                Ok(folder) => sound.push(folder),
+                Err(error) => refused.push(error),
+            }
+        }
+        // Anyone can make a folder of such a name in /tmp: that must not hide the others.
+        match refused.into_iter().next() {
+            Some(error) if sound.is_empty() => Err(error),
+            Some(error) => {
+                tracing::debug!("not looked in: {error}");
+                Ok(sound)
+            }
+            None => Ok(sound),
+        }
     }
 
     fn usual(uid: u32) -> PathBuf {

@@ -69,19 +69,19 @@ pub(super) fn ask_for_state() -> Vec<u8> {
     line
 }
 
-/// Whether the line asks for the state, or what to answer instead.
+/// Whether the line asks for the state, or what to tell who sent it.
 #[cfg_attr(not(unix), allow(dead_code))]
-pub(super) fn asks_for_state(line: &[u8]) -> Result<(), Answer> {
+pub(super) fn asks_for_state(line: &[u8]) -> Result<(), String> {
     let expected = r#"expected {"collage":1,"ask":"state"}"#;
     let Ok(request) = serde_json::from_slice::<Request>(line) else {
-        return Err(Answer::error(format!("not a request; {expected}")));
+        return Err(format!("not a request; {expected}"));
     };
     match request {
-        Request { collage, .. } if collage != VERSION => Err(Answer::error(format!(
-            "version {collage} is not spoken here; {expected}"
-        ))),
+        Request { collage, .. } if collage != VERSION => {
+            Err(format!("version {collage} is not spoken here; {expected}"))
+        }
         Request { ask: "state", .. } => Ok(()),
-        Request { ask, .. } => Err(Answer::error(format!("cannot tell {ask:?}; {expected}"))),
+        Request { ask, .. } => Err(format!("cannot tell {ask:?}; {expected}")),
     }
 }
 
@@ -105,8 +105,7 @@ mod tests {
             r#"{"collage":2,"ask":"state"}"#,
             r#"{"collage":1,"ask":"weights"}"#,
         ] {
-            let answer = asks_for_state(line.as_bytes()).expect_err(line);
-            let told = answer.error.expect("an error");
+            let told = asks_for_state(line.as_bytes()).expect_err(line);
             assert!(told.contains(r#"{"collage":1,"ask":"state"}"#), "{told}");
         }
     }

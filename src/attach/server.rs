@@ -257,7 +257,7 @@ impl Serving {
             }
             let answer = match asks_for_state(heard) {
                 Ok(()) => self.state(),
-                Err(refusal) => refusal.line(),
+                Err(told) => Answer::error(told).line(),
             };
             peer.phase = Phase::Telling(answer, 0);
         }

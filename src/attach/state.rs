@@ -283,7 +283,10 @@ impl Worker {
             role: role(stats.role).into(),
             device: stats.device,
             device_name: stats.device_name.clone(),
-            gpu: None,
+            gpu: stats.pci_bus_id.as_ref().map(|bus| GpuId {
+                pci_bus_id: Some(bus.clone()),
+                uuid: None,
+            }),
             state: state(stats.state).into(),
             health: health(stats.health).into(),
             scores: stats.scores.map(|scores| Scores {

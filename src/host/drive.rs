@@ -77,6 +77,7 @@ pub(super) struct Link {
     pub(super) role: Role,
     pub(super) device: usize,
     pub(super) device_name: String,
+    pub(super) pci_bus_id: Option<String>,
     /// `None` once it is retired: the thread ends.
     pub(super) orders: Option<Sender<Order>>,
     pub(super) epoch: u64,
@@ -521,6 +522,7 @@ impl Driver {
                 role: link.role,
                 device: link.device,
                 device_name: link.device_name.clone(),
+                pci_bus_id: link.pci_bus_id.clone(),
                 state: self
                     .scheduler
                     .worker_state(WorkerId(i))

@@ -297,6 +297,7 @@ impl Host {
                 role: config.role,
                 device: config.device,
                 device_name: device.info().name.clone(),
+                pci_bus_id: device.pci_bus_id(),
                 orders: Some(sender),
                 epoch: 0,
                 tally: Tally::default(),

@@ -34,6 +34,8 @@ pub struct WorkerStats {
     pub device: usize,
     /// Its device's name.
     pub device_name: String,
+    /// Where its device is, if that is an NVIDIA GPU: by it NVML knows the GPU too.
+    pub pci_bus_id: Option<String>,
     /// Whether it works.
     pub state: WorkerState,
     /// What it is trusted with, by how fast it was.

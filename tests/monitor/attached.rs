@@ -112,9 +112,9 @@ fn prometheus_is_told_each_workers_times_as_a_histogram() {
 
 /// What promtool holds against DCGM's own names, which are kept because its dashboards ask for them.
 const DCGMS: [&str; 3] = [
-    r#"should have "_total" suffix"#,
-    "should be written in 'snake_case' not 'camelCase'",
-    "should not include the metric's unit",
+    r#"counter metrics should have "_total" suffix"#,
+    "metric name should not include type 'counter'",
+    "label names should be written in 'snake_case' not 'camelCase'",
 ];
 
 #[test]
@@ -140,10 +140,10 @@ fn promtool_has_nothing_against_the_metrics() {
     drop(stdin);
     let output = check.wait_with_output().expect("ends");
     let told = text(&output.stderr) + &text(&output.stdout);
+    assert!(told.contains("DCGM_FI_"), "promtool reads them: {told}");
     let ours = told.lines().filter(|line| {
         let known = line.starts_with("DCGM_FI_") && DCGMS.iter().any(|d| line.contains(d));
-        let labels = line.contains("label") && line.contains("camelCase");
-        !known && !labels && !line.trim().is_empty()
+        !known && !line.trim().is_empty()
     });
     assert_eq!(
         ours.collect::<Vec<_>>(),

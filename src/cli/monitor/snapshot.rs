@@ -52,6 +52,9 @@ pub struct EngineNow {
     pub verdicts: Vec<Verdict>,
 }
 
+/// An engine that is there, and what it said or why it said nothing.
+pub type Asked = (Found, Result<State, String>);
+
 /// Which engines are looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Wanted {
@@ -108,7 +111,7 @@ impl Snapshot {
     pub fn of(
         driver: Result<String, String>,
         histories: &[History],
-        states: Vec<(Found, Result<State, String>)>,
+        states: Vec<Asked>,
     ) -> Snapshot {
         let own: Vec<u32> = states.iter().map(|(found, _)| found.pid).collect();
         let gpus: Vec<GpuNow> = histories.iter().map(|h| GpuNow::of(h, &own)).collect();
@@ -144,10 +147,7 @@ impl GpuNow {
 }
 
 /// The engines that are there, and what each says. An error is a folder that cannot be trusted.
-pub fn states(
-    place: &Attach,
-    wanted: Wanted,
-) -> Result<Vec<(Found, Result<State, String>)>, String> {
+pub fn states(place: &Attach, wanted: Wanted) -> Result<Vec<Asked>, String> {
     let found = attach::discover(place).map_err(|error| error.to_string())?;
     let found = found.into_iter().filter(|found| match wanted {
         Wanted::All => true,

@@ -36,6 +36,8 @@ pub fn text(snapshot: &Snapshot, host: &str) -> String {
         );
         if let Ok(state) = &engine.state {
             of_engine(&mut all, state, &labels);
+            requests(&mut all, state, &labels);
+            promises(&mut all, state, &labels);
             worker::add(&mut all, state, &engine.verdicts, &labels);
         }
     }
@@ -43,9 +45,6 @@ pub fn text(snapshot: &Snapshot, host: &str) -> String {
 }
 
 fn of_engine(all: &mut Families, state: &State, engine: &[(&str, &str)]) {
-    let with = |more: &[(&'static str, &'static str)]| -> Vec<(&str, &str)> {
-        engine.iter().chain(more).copied().collect()
-    };
     let process = &state.process;
     let mut info = engine.to_vec();
     info.extend([
@@ -65,6 +64,12 @@ fn of_engine(all: &mut Families, state: &State, engine: &[(&str, &str)]) {
         engine,
         Some(process.started_unix_s as f64),
     );
+}
+
+fn requests(all: &mut Families, state: &State, engine: &[(&str, &str)]) {
+    let with = |more: &[(&'static str, &'static str)]| -> Vec<(&str, &str)> {
+        engine.iter().chain(more).copied().collect()
+    };
     let r = &state.requests;
     for (outcome, count) in [
         ("base", r.base),
@@ -114,6 +119,15 @@ fn of_engine(all: &mut Families, state: &State, engine: &[(&str, &str)]) {
         engine,
         Some(r.retries as f64),
     );
+    all.gauge(
+        "collage_requests_pending",
+        "Requests accepted and not settled.",
+        engine,
+        Some(state.pending as f64),
+    );
+}
+
+fn promises(all: &mut Families, state: &State, engine: &[(&str, &str)]) {
     for promise in &state.promises {
         let mut labels = engine.to_vec();
         labels.push(("promise", &promise.kind));
@@ -138,10 +152,4 @@ fn of_engine(all: &mut Families, state: &State, engine: &[(&str, &str)]) {
             );
         }
     }
-    all.gauge(
-        "collage_requests_pending",
-        "Requests accepted and not settled.",
-        engine,
-        Some(state.pending as f64),
-    );
 }

@@ -34,7 +34,7 @@ pub fn draw(frame: &mut Frame, area: Rect, app: &App, rows: &[Row]) {
 }
 
 fn headings(wide: bool) -> Vec<&'static str> {
-    let mut names = vec!["ENGINE", "W"];
+    let mut names = vec![" ENGINE", "W"];
     if wide {
         names.extend(["ROLE", "DEVICE"]);
     }

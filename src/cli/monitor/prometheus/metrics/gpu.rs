@@ -31,9 +31,16 @@ pub fn add(all: &mut Families, now: &GpuNow, host: &str) {
         ("modelName", now.gpu.name.as_str()),
         ("Hostname", host),
     ];
-    gauges(all, now, &labels);
+    clocks(all, now, &labels);
+    load(all, now, &labels);
+    link(all, now, &labels);
     errors(all, now, &labels);
-    own(all, now, &labels);
+    // Prometheus' conventions know no camel case; gpu and UUID are enough to join by.
+    let own_labels: Vec<(&str, &str)> = labels
+        .into_iter()
+        .filter(|(name, _)| *name != "modelName")
+        .collect();
+    own(all, now, &own_labels);
 }
 
 fn number(n: Option<impl Into<f64>>) -> Option<f64> {
@@ -44,12 +51,8 @@ fn count(n: Option<u64>) -> Option<f64> {
     n.map(|n| n as f64)
 }
 
-fn gauges(all: &mut Families, now: &GpuNow, labels: &[(&str, &str)]) {
+fn clocks(all: &mut Families, now: &GpuNow, labels: &[(&str, &str)]) {
     let (gpu, r) = (&now.gpu, &now.reading);
-    let percent = |share: Option<f64>| share.map(|share| (share * 100.0).round());
-    let mib = |bytes: Option<u64>| bytes.map(|bytes| (bytes as f64 / MIB).round());
-    let free = gpu.memory_total_bytes.zip(r.memory_used_bytes);
-    let free = free.map(|(total, used)| total.saturating_sub(used));
     let reasons = r.reasons.map(|reasons| reasons.0 as f64);
     let mut gauge = |name: &str, help: &str, value| all.gauge(name, help, labels, value);
     gauge(
@@ -82,6 +85,20 @@ fn gauges(all: &mut Families, now: &GpuNow, labels: &[(&str, &str)]) {
         "Slowdown temperature (in C).",
         number(gpu.slowdown_c),
     );
+    gauge(
+        "DCGM_FI_DEV_CLOCKS_EVENT_REASONS",
+        "Current clock event reasons (bitmask of NVML).",
+        reasons,
+    );
+}
+
+fn load(all: &mut Families, now: &GpuNow, labels: &[(&str, &str)]) {
+    let (gpu, r) = (&now.gpu, &now.reading);
+    let percent = |share: Option<f64>| share.map(|share| (share * 100.0).round());
+    let mib = |bytes: Option<u64>| bytes.map(|bytes| (bytes as f64 / MIB).round());
+    let free = gpu.memory_total_bytes.zip(r.memory_used_bytes);
+    let free = free.map(|(total, used)| total.saturating_sub(used));
+    let mut gauge = |name: &str, help: &str, value| all.gauge(name, help, labels, value);
     gauge("DCGM_FI_DEV_POWER_USAGE", "Power draw (in W).", r.power_w);
     gauge(
         "DCGM_FI_DEV_POWER_MGMT_LIMIT",
@@ -108,6 +125,11 @@ fn gauges(all: &mut Families, now: &GpuNow, labels: &[(&str, &str)]) {
         "Framebuffer memory free (in MiB).",
         mib(free),
     );
+}
+
+fn link(all: &mut Families, now: &GpuNow, labels: &[(&str, &str)]) {
+    let (gpu, r) = (&now.gpu, &now.reading);
+    let mut gauge = |name: &str, help: &str, value| all.gauge(name, help, labels, value);
     gauge(
         "DCGM_FI_DEV_PCIE_LINK_GEN",
         "PCIe link generation now.",
@@ -127,11 +149,6 @@ fn gauges(all: &mut Families, now: &GpuNow, labels: &[(&str, &str)]) {
         "DCGM_FI_DEV_PCIE_MAX_LINK_WIDTH",
         "Most PCIe lanes.",
         number(gpu.link_max.width),
-    );
-    gauge(
-        "DCGM_FI_DEV_CLOCKS_EVENT_REASONS",
-        "Current clock event reasons (bitmask of NVML).",
-        reasons,
     );
 }
 
