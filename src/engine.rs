@@ -32,6 +32,8 @@ pub use crate::sched::{
 pub use crate::straggler::{Straggler, StragglerError};
 
 pub use crate::backend::Scored;
+#[cfg(feature = "cuda")]
+pub use crate::backend::cuda::device_image;
 
 use crate::attach::{Process, Server, State};
 use crate::backend::Device;
