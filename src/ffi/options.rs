@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::error::{AbiError, Failure};
 use super::layout;
 use super::types;
-use crate::config::{DeviceList, Layer, Settings};
+use crate::config::{ConfigError, DeviceList, Layer, Settings};
 use crate::embedded;
 use crate::engine::Options;
 use crate::model::{Model, ModelError};

@@ -205,7 +205,7 @@ fn settings(arguments: &Policies) -> Result<(Layer, Options), Failure> {
         ..given.clone().or(own)
     };
     let options =
-        Settings::resolve(all)?.options(|| Ok((embedded::base()?, embedded::collage()?)))?;
+        Settings::resolve(all)?.options(|| Ok((embedded::base()?, Some(embedded::collage()?))))?;
     let late = arguments
         .releases
         .iter()
