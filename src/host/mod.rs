@@ -9,6 +9,7 @@
 //! by a worker: submission takes a permit or is refused at once.
 
 mod clock;
+mod decode;
 mod drive;
 mod error;
 #[cfg(feature = "nvml")]
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use tokio::sync::oneshot;
 
+pub use decode::decode;
 pub use error::Error;
 pub use stats::{Stats, WorkerStats};
 pub use straggler::{Effect, Straggler, StragglerError};

@@ -55,7 +55,7 @@ pub use event::{
 pub use health::{Health, HealthConfig, Scores};
 pub use map::IdMap;
 pub use place::{Placement, Role, WorkerConfig, WorkerState};
-pub use policy::{After, AfterError, MAX_RUNS, Policy, PolicyError};
+pub use policy::{After, AfterError, MAX_RUNS, Policy, PolicyError, repeats};
 pub use stats::Stats;
 
 use accuracy::Purse;

@@ -48,6 +48,13 @@ pub enum Policy {
     },
 }
 
+/// How often each of so many members stands in a parity query of so many slots: a partial group's members are
+/// repeated in their order until it is full.
+pub fn repeats(slots: usize, members: usize, index: usize) -> usize {
+    let members = members.max(1);
+    slots / members + usize::from(index < slots % members)
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Policy::COLLAGE
