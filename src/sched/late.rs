@@ -257,6 +257,7 @@ impl Scheduler {
         let job_record = Job {
             cause,
             worker,
+            slots: ids.len(),
             ids,
             launched_at: self.now,
             attempts: 0,

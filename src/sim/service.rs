@@ -28,14 +28,11 @@ impl<'a> Machines<'a> {
     }
 
     /// Of a run that begins now.
-    pub(super) fn time(&mut self, worker: usize, kind: Kind, images: usize, now: Micros) -> Micros {
+    pub(super) fn time(&mut self, worker: usize, kind: Kind, slots: usize, now: Micros) -> Micros {
         let (times, dice) = &mut self.workers[worker];
         let seconds = times.and_then(|times| times.get(dice.below(times.len())));
         let draw = seconds.map_or(DEFAULT_US, |seconds| seconds * 1e6);
-        let work = match kind {
-            Kind::Base => images as f64,
-            Kind::Collage => self.setup.scheduler.collage_work,
-        };
+        let work = self.setup.scheduler.work(kind, slots);
         let stragglers = self.setup.stragglers.iter();
         let time = stragglers.fold(draw * work, |time, s| s.apply(time, worker, now, dice));
         (time.round() as Micros).max(1)

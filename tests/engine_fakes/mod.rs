@@ -215,13 +215,23 @@ fn plan(name: &str, batch: usize, grid: Grid) -> Arc<Plan> {
     })
 }
 
+/// The collage on a square grid.
+pub fn collage_plan(side: usize) -> Arc<Plan> {
+    let grid = Grid {
+        rows: side,
+        cols: side,
+    };
+    plan("collage", 1, grid)
+}
+
 /// Base plans for 1, 2, 4 and 8 images, and a collage of 2x2.
 pub fn plans() -> Plans {
     Plans {
         base: [1, 2, 4, 8]
             .map(|batch| plan("base", batch, Grid::ONE))
             .to_vec(),
-        collage: Some(plan("collage", 1, Grid { rows: 2, cols: 2 })),
+        collage: vec![collage_plan(2)],
+        parity: None,
     }
 }
 

@@ -28,7 +28,7 @@ that it is not. Without a trace a base run takes 10 ms.
 Stragglers: slow:WORKER:FACTOR[:PROB], pause:WORKER:MS[:PROB], pareto:WORKER:SHAPE[:PROB], burst:EVERY_S:FOR_S:FACTOR;
 WORKER is an index or *, and @FROM-TO at the end limits one to those seconds.
 
-No image is classified: collage answers count as confident. Runs hold one image; encoding and network cost nothing. The
+No image is classified: collage answers count as confident, decoded ones as right. Runs hold one image; encoding and network cost nothing. The
 extra columns are backup runs, probes included, over base runs, and the same weighted by their work.
 ";
 
@@ -108,6 +108,7 @@ fn figures(outcomes: &[Outcome], of: impl Fn(&Outcome) -> &Figures) -> String {
             "base",
             "collage",
             "copy",
+            "parity",
             "extra runs",
             "extra work",
             "probes",
@@ -123,12 +124,13 @@ fn figures(outcomes: &[Outcome], of: impl Fn(&Outcome) -> &Figures) -> String {
             figures.by_base,
             figures.by_collage,
             figures.by_copy,
+            figures.by_parity,
             figures.extra_runs,
             figures.extra_work,
             figures.probe_runs,
         ];
-        let [a, b, c, d, e, f, g] = parts.map(percent);
-        shares.push([outcome.policy.clone(), a, b, c, d, e, f, g]);
+        let [a, b, c, d, e, f, g, h] = parts.map(percent);
+        shares.push([outcome.policy.clone(), a, b, c, d, e, f, g, h]);
     }
     let parts = [table(&by_group, 1), table(&requests, 1), table(&shares, 1)];
     parts.join("\n")
