@@ -345,7 +345,8 @@ collage_status collage_image_from_dlpack(void *managed, int32_t versioned, uint3
 enum {
     COLLAGE_FROM_BASE = 0,    /* the request's own base run */
     COLLAGE_FROM_COLLAGE = 1, /* its tile of a collage */
-    COLLAGE_FROM_COPY = 2     /* a further run of the base model: a replica, a hedge, a re-sent request */
+    COLLAGE_FROM_COPY = 2,    /* a further run of the base model: a replica, a hedge, a re-sent request */
+    COLLAGE_FROM_PARITY = 3   /* decoded from a parity and from other requests' base answers */
 };
 
 /* What a request's base run and its backup did not share. */

@@ -51,10 +51,18 @@ pub struct Layer {
     /// Collage model: classifies all tiles of a canvas at once [default: that of the embedded digits]
     #[arg(long, env = "COLLAGE_COLLAGE", value_name = "FILE")]
     pub collage: Option<PathBuf>,
+    /// Parity model of the policy parity:K: its logits of a mean of images are the mean of the base's
+    #[arg(long, env = "COLLAGE_PARITY", value_name = "FILE")]
+    pub parity: Option<PathBuf>,
     /// Tiles of the canvas [default: 3x3]
     #[serde(deserialize_with = "syntax::text")]
     #[arg(long, env = "COLLAGE_GRID", value_name = "RxC")]
     pub grid: Option<Grid>,
+    /// Grids to load for collage:auto, and for groups that do not fill a larger grid [default: of collage:auto, the square
+    /// ones that the collage was trained for]
+    #[serde(deserialize_with = "syntax::texts")]
+    #[arg(long, env = "COLLAGE_GRIDS", value_name = "RxC", value_delimiter = ',')]
+    pub grids: Option<Vec<Grid>>,
     /// Where to run: auto, cuda[:i], wgpu[:i] or cpu[:THREADS], the threads of each worker; or several with commas between,
     /// over which workers are dealt in turn; cuda:* and wgpu:* are all of a kind [default: auto]
     #[serde(deserialize_with = "syntax::list")]
@@ -63,11 +71,11 @@ pub struct Layer {
     /// Workers for base runs; their indices come first [default: 1]
     #[arg(long, env = "COLLAGE_WORKERS", value_name = "N")]
     pub workers: Option<usize>,
-    /// Workers for collages, with the indices after them; with 0 the base workers run the collages too [default: 1]
+    /// Workers for collages or parities, with the indices after them; with 0 the base workers run those too [default: 1]
     #[arg(long, env = "COLLAGE_COLLAGE_WORKERS", value_name = "N")]
     pub collage_workers: Option<usize>,
-    /// Redundancy: none, replicate:R, hedge:WHEN, collage[:RxC][:lazy[:WHEN]] or small[:lazy[:WHEN]], where WHEN is p95
-    /// or a time; docs/policies.md says which when [default: collage]
+    /// Redundancy: none, replicate:R, hedge:WHEN, collage[:RxC|:auto][:lazy[:WHEN]], small[:lazy[:WHEN]] or parity:K, where
+    /// WHEN is p95 or a time; docs/policies.md says which when [default: collage]
     #[serde(deserialize_with = "syntax::text")]
     #[arg(long, env = "COLLAGE_POLICY", value_name = "POLICY")]
     pub policy: Option<Policy>,
@@ -99,7 +107,7 @@ pub struct Layer {
     #[serde(deserialize_with = "syntax::text_duration")]
     #[arg(long, env = "COLLAGE_GROUP_WAIT", value_name = "TIME", value_parser = duration)]
     pub group_wait: Option<Duration>,
-    /// From this long after submission on, the collage may answer in the base's place [default: 20ms]
+    /// From this long after submission on, the collage or the parity may answer in the base's place [default: 20ms]
     #[serde(deserialize_with = "syntax::text_duration")]
     #[arg(long, env = "COLLAGE_RELEASE", value_name = "TIME", value_parser = duration)]
     pub release: Option<Duration>,
@@ -197,7 +205,9 @@ impl Layer {
             model: self.model.or(next.model),
             arch: self.arch.or(next.arch),
             collage: self.collage.or(next.collage),
+            parity: self.parity.or(next.parity),
             grid: self.grid.or(next.grid),
+            grids: self.grids.or(next.grids),
             device: self.device.or(next.device),
             workers: self.workers.or(next.workers),
             collage_workers: self.collage_workers.or(next.collage_workers),
@@ -279,6 +289,8 @@ impl Settings {
         let default = Options::new(base, devices);
         let mut options = Options {
             collage,
+            parity: layer.parity.as_ref().map(Model::open).transpose()?,
+            grids: layer.grids.clone().unwrap_or_default(),
             grid: layer.grid.unwrap_or(default.grid),
             base_workers: layer.workers.unwrap_or(default.base_workers),
             collage_workers: layer.collage_workers.unwrap_or(default.collage_workers),
@@ -306,7 +318,7 @@ impl Settings {
             })?;
             options.accuracy = Some(AccuracyBudget { budget, drop });
         }
-        if options.policy.uses_collage() && options.release >= options.deadline {
+        if options.policy.uses_groups() && options.release >= options.deadline {
             let (release, deadline) = (options.release, options.deadline);
             return Err(ConfigError::Release { release, deadline });
         }

@@ -22,8 +22,8 @@ use std::time::Duration;
 
 pub use crate::attach::{Attach, AttachError};
 pub use crate::host::{
-    Answer, Canceller, ContentionStats, Error, Plans, RequestOptions, Restart, Setup, Stats, Ticket,
-    Tile, WorkerStats,
+    Answer, Canceller, ContentionStats, Decoded, Error, Head, Parity, Plans, RequestOptions,
+    Restart, Setup, Stats, Ticket, Tile, WorkerStats,
 };
 pub use crate::sched::{
     AccuracyBudget, After, Health, Independence, Objective, ObjectiveError, Policy, PolicyError,
@@ -40,12 +40,14 @@ use crate::backend::Device;
 use crate::host::Host;
 use crate::image::Image;
 use crate::model::Model;
-use crate::model::compile::{PlanOptions, PlanOutput};
+use crate::model::compile::{PlanInput, PlanOptions, PlanOutput};
 use crate::model::plan::{Grid, Plan};
 use crate::sched;
 
 /// Largest `max_batch`: a guard against a mistyped number, far above what any device gains from.
 const MAX_BATCH: usize = 4096;
+/// Most grids of a collage: each is a program of its own on every worker that runs collages.
+const MAX_GRIDS: usize = 6;
 /// Largest number of workers of one kind, for the same reason.
 const MAX_WORKERS: usize = 1024;
 
@@ -56,13 +58,20 @@ pub struct Options {
     pub base: Model,
     /// Classifies the tiles of a canvas.
     pub collage: Option<Model>,
+    /// Classifies the mean of several images: its logits are to be the mean of the base's logits of each. Of the same
+    /// classes and input as the base; [`Policy::Parity`] needs it.
+    pub parity: Option<Model>,
     /// Tiles of the canvas, where the policy does not say them.
     pub grid: Grid,
+    /// Grids that are loaded for `collage:auto`, and, as far as they are smaller than a fixed grid, for its groups that
+    /// are not full; the first of each number of tiles. Without any, `collage:auto` takes the square ones that the
+    /// collage was trained for.
+    pub grids: Vec<Grid>,
     /// Where plans run; workers are dealt over them in turn. Two handles of one device count as one device.
     pub devices: Vec<Arc<dyn Device>>,
     /// Workers for base runs: the first indices.
     pub base_workers: usize,
-    /// Workers for collages: the indices after them. With 0, the base workers run the collages too.
+    /// Workers for collages, or for parities: the indices after them. With 0, the base workers run those too.
     pub collage_workers: usize,
     /// Accuracy that may be given up. It sets the release times in the place of [`release`](Options::release) once base
     /// runs have shown how long they take, and no more answers come from collages than it pays for.
@@ -79,7 +88,7 @@ pub struct Options {
     pub batch_wait: Duration,
     /// How long a group waits for more members; then its collage has blank tiles.
     pub group_wait: Duration,
-    /// After submission: from then on a collage may answer.
+    /// After submission: from then on a collage or a parity may answer.
     pub release: Duration,
     /// After submission: answered by then or [`Error::DeadlineExceeded`].
     pub deadline: Duration,
@@ -110,7 +119,9 @@ impl Options {
         Self {
             base,
             collage: None,
+            parity: None,
             grid: Grid { rows: 3, cols: 3 },
+            grids: Vec::new(),
             devices,
             base_workers: 1,
             collage_workers: 1,
@@ -135,19 +146,89 @@ impl Options {
     }
 
     /// What an answer of the collage loses against one of the base, as both files state it: held-out accuracy of the
-    /// base, less that of the collage at the grid that will run. `None` where one of them does not say.
+    /// base, less that of the collage at the grid that will run, or the least accurate of them. `None` where one of them
+    /// does not say.
     pub fn accuracy_drop(&self) -> Option<f64> {
         let collage = self.collage.as_ref()?;
         let stated = |model: &Model, of: &str| model.metadata().accuracy.get(of).copied();
         let base = stated(&self.base, "base")?;
-        let own = stated(collage, &self.canvas().to_string())?;
-        Some((base - own).clamp(0.0, 1.0))
+        let grids = self.loaded_grids(collage.grids()).into_iter();
+        let own = grids.map(|grid| stated(collage, &grid.to_string()));
+        let least = own.reduce(|least, own| Some(least?.min(own?)))??;
+        Some((base - least).clamp(0.0, 1.0))
     }
 
-    /// Tiles of the canvas: the policy's, or those that are set.
-    fn canvas(&self) -> Grid {
-        let own = self.policy.grid();
-        own.map_or(self.grid, |(rows, cols)| Grid { rows, cols })
+    /// The collage's plans, one for each grid that it may run on.
+    fn collage_plans(&self, collage: &Model) -> Result<Vec<Arc<Plan>>, Error> {
+        let output = top_k(collage, self.top_k);
+        let grids = self.loaded_grids(collage.grids());
+        within("grids", grids.len(), 1, MAX_GRIDS)?;
+        grids
+            .into_iter()
+            .map(|grid| {
+                plan(
+                    collage,
+                    PlanOptions {
+                        grid,
+                        output,
+                        ..PlanOptions::default()
+                    },
+                )
+            })
+            .collect()
+    }
+
+    /// Grids to load, of different numbers of tiles.
+    fn loaded_grids(&self, trained: &[Grid]) -> Vec<Grid> {
+        let mut grids = self.grids.clone();
+        if !self.policy.is_auto() {
+            let own = self.policy.grid().map(|(rows, cols)| Grid { rows, cols });
+            let own = own.unwrap_or(self.grid);
+            grids.retain(|grid| grid.tiles() < own.tiles());
+            grids.push(own);
+        } else if grids.is_empty() {
+            let square = trained.iter().copied().filter(|g| g.rows == g.cols);
+            grids = square.collect();
+            if grids.is_empty() {
+                grids = trained.to_vec();
+            }
+            grids.sort_by_key(|grid| grid.tiles());
+            grids.dedup_by_key(|grid| grid.tiles());
+            grids.truncate(MAX_GRIDS);
+        }
+        grids.sort_by_key(|grid| grid.tiles());
+        grids.dedup_by_key(|grid| grid.tiles());
+        grids
+    }
+
+    /// The parity model on groups of so many, checked against the base.
+    fn parity(&self, members: usize) -> Result<Parity, Error> {
+        let (base, policy) = (&self.base, self.policy.to_string());
+        let Some(model) = &self.parity else {
+            return Err(Error::option("policy", policy, "a parity model with it"));
+        };
+        let same = [
+            (model.kind() == base.kind(), "kind"),
+            (model.classes() == base.classes(), "classes"),
+            (model.preprocessing() == base.preprocessing(), "input"),
+        ];
+        if let Some((_, what)) = same.into_iter().find(|(same, _)| !same) {
+            let given = format!("{} is of another {what} than {}", model.file(), base.file());
+            let expected = "a model of the base's kind, classes and input";
+            return Err(Error::option("parity", given, expected));
+        }
+        let options = PlanOptions {
+            input: PlanInput::Mean(members),
+            output: PlanOutput::Logits,
+            ..PlanOptions::default()
+        };
+        Ok(Parity {
+            plan: plan(model, options)?,
+            head: Head {
+                k: self.top_k.min(base.classes().len().max(1)),
+                temperature: base.metadata().temperature,
+            },
+        })
     }
 
     /// Compiles the models into the plans that workers run, and checks what can be checked before any thread starts.
@@ -162,7 +243,6 @@ impl Options {
             None if self.policy.uses_collage() => Policy::None,
             _ => self.policy,
         };
-        let grid = self.canvas();
         if let Some(collage) = collage.filter(|c| c.classes() != self.base.classes()) {
             let given = format!(
                 "{} has other classes than {}",
@@ -175,11 +255,20 @@ impl Options {
                 "a model of the same classes in the same order",
             ));
         }
+        let parity = match policy.parity() {
+            Some(members) => Some(self.parity(members)?),
+            None => None,
+        };
+        let output = match parity {
+            Some(_) => PlanOutput::Logits,
+            None => top_k(&self.base, self.top_k),
+        };
         let own_confidence = collage.map_or(0.0, |c| c.metadata().min_confidence);
         Ok(Setup {
             plans: Plans {
-                base: base_plans(&self.base, self.max_batch, self.top_k)?,
-                collage: collage.map(|c| plan(c, 1, grid, self.top_k)).transpose()?,
+                base: base_plans(&self.base, self.max_batch, output)?,
+                collage: collage.map_or(Ok(Vec::new()), |c| self.collage_plans(c))?,
+                parity,
             },
             devices: self.devices,
             base_workers: self.base_workers,
@@ -215,23 +304,30 @@ fn within(option: &'static str, given: usize, least: usize, most: usize) -> Resu
 }
 
 /// Batches of 1, 2, 4, ... and `max_batch`: the smallest that holds a batch wastes less than half of its run.
-fn base_plans(model: &Model, max_batch: usize, top_k: usize) -> Result<Vec<Arc<Plan>>, Error> {
+fn base_plans(
+    model: &Model,
+    max_batch: usize,
+    output: PlanOutput,
+) -> Result<Vec<Arc<Plan>>, Error> {
     let powers =
         std::iter::successors(Some(1usize), |b| b.checked_mul(2)).take_while(|&b| b < max_batch);
-    powers
-        .chain([max_batch])
-        .map(|batch| plan(model, batch, Grid::ONE, top_k))
-        .collect()
-}
-
-fn plan(model: &Model, batch: usize, grid: Grid, top_k: usize) -> Result<Arc<Plan>, Error> {
-    let output = PlanOutput::TopK(top_k.min(model.classes().len().max(1)));
-    let options = PlanOptions {
+    let options = |batch| PlanOptions {
         batch,
-        grid,
         output,
         ..PlanOptions::default()
     };
+    powers
+        .chain([max_batch])
+        .map(|batch| plan(model, options(batch)))
+        .collect()
+}
+
+/// As many as are asked for, or as the model has.
+fn top_k(model: &Model, most: usize) -> PlanOutput {
+    PlanOutput::TopK(most.min(model.classes().len().max(1)))
+}
+
+fn plan(model: &Model, options: PlanOptions) -> Result<Arc<Plan>, Error> {
     Ok(Arc::new(Plan::compile(model, &options)?))
 }
 

@@ -145,3 +145,75 @@ fn time_in_backups_is_told_apart_from_time_in_own_runs() {
         assert!(stats.events > 0 && !stats.scheduling.is_zero(), "{policy}");
     }
 }
+
+#[test]
+fn a_parity_answers_beside_a_stuck_worker() {
+    let gate = Gate::default();
+    let device = first_worker_gated(&gate);
+    let mut setup = with_policy(device.clone(), "parity:2:once");
+    setup.group_wait = Duration::from_secs(3600);
+    setup.plans = engine_fakes::coded_plans(2);
+    let engine = Engine::start(setup).expect("starts");
+    let tickets = submit(&engine, [sure(7), sure(4)]);
+    let answers: Vec<_> = tickets
+        .into_iter()
+        .map(|t| t.wait().expect("answered"))
+        .collect();
+    let classes: Vec<_> = answers.iter().map(|a| a.top[0].class).collect();
+    assert_eq!(classes, [7, 4], "a fake's logits are linear in its image");
+    let sources: Vec<_> = answers.iter().map(|a| a.source).collect();
+    assert!(sources.contains(&Source::Parity) && sources.contains(&Source::Base));
+    let decoded = answers.iter().filter_map(|a| a.decoded.as_ref());
+    let others: Vec<_> = decoded.map(|d| d.others.len()).collect();
+    assert_eq!(others, [1], "decoded with the other's answer");
+    gate.open();
+    let stats = engine.shutdown();
+    assert_eq!((stats.requests.parity, stats.requests.parity_runs), (1, 1));
+}
+
+#[test]
+fn a_lone_request_gets_a_small_grid_and_a_burst_a_large_one() {
+    let (own, backup) = (Gate::default(), Gate::default());
+    let (base, collage) = (own.clone(), backup.clone());
+    let device = Fake::new(move |call: &Call| {
+        match call.collage {
+            true => collage.pass(),
+            false => base.pass(),
+        }
+        Ok(())
+    });
+    let mut setup = with_policy(device.clone(), "collage:auto:once");
+    setup.group_wait = Duration::from_secs(3600);
+    setup.plans.collage = [1, 2, 3].map(engine_fakes::collage_plan).to_vec();
+    let engine = Engine::start(setup).expect("starts");
+    let mut tickets = submit(&engine, [sure(1)]);
+    backup.reached_by(1); // alone, and at once
+    tickets.extend(submit(&engine, (2..11).map(sure)));
+    until(&engine, |s| s.pending == 10);
+    backup.open();
+    for ticket in tickets {
+        assert_eq!(ticket.wait().expect("answered").source, Source::Collage);
+    }
+    own.open();
+    engine.shutdown();
+    let grids: Vec<_> = device.capacities(true);
+    assert_eq!(grids, [1, 9]);
+}
+
+#[test]
+fn a_parity_without_its_model_is_refused() {
+    let mut setup = with_policy(Fake::new(|_| Ok(())), "parity:3");
+    setup.plans = engine_fakes::coded_plans(2);
+    for parity in [setup.plans.parity.clone(), None] {
+        setup.plans.parity = parity;
+        match Engine::start(setup.clone()) {
+            Err(Error::Option {
+                option, expected, ..
+            }) => assert_eq!(
+                (option, &expected[..]),
+                ("policy", "a parity model, on 3 images")
+            ),
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -472,7 +472,7 @@ fn options_that_cannot_be_are_named_with_what_they_take() {
         "option min_confidence: NaN; expected a share from 0 to 1"
     );
     assert_eq!(
-        wrong(|s| s.plans.collage = None),
+        wrong(|s| s.plans.collage.clear()),
         "option policy: collage; expected none, as there is no collage model"
     );
 }

@@ -167,6 +167,32 @@ fn shapes_that_do_not_fit_are_refused() {
 }
 
 #[test]
+fn a_view_is_there_while_a_value_lies_exactly_at_its_place() {
+    // A value that no step writes, at the place of the canvas, which the first convolution then reads.
+    let view_the_canvas = |p: &mut Plan| {
+        p.values.push(p.values[0]);
+        step!(p, Encode).output = ValueId(p.values.len() - 1);
+    };
+    let mut same = plan();
+    view_the_canvas(&mut same);
+    same.check()
+        .expect("value 0 is a view of what encode writes");
+    // Not quite there.
+    refuse(298, |p| {
+        p.values.iter_mut().for_each(|v| v.offset += ARENA_ALIGN);
+        p.arena_len += ARENA_ALIGN;
+        view_the_canvas(p);
+        p.values[0].offset -= ARENA_ALIGN;
+    });
+    // Read again when something else lies there.
+    refuse(298, |p| {
+        view_the_canvas(p);
+        let conv = p.steps[1];
+        p.steps.insert(p.steps.len() - 1, conv);
+    });
+}
+
+#[test]
 fn values_that_are_not_there_any_more_are_refused() {
     // The canvas, read again after the arena was used for others.
     let canvas = plan().values[0];

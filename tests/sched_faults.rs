@@ -3,7 +3,7 @@
 mod sched_sim;
 
 use collage::sched::{Error, Event, Kind, Policy, RequestId, Source, WorkerId, WorkerState};
-use sched_sim::{BASE, COLLAGE, NEVER, Sim};
+use sched_sim::{BASE, COLLAGE, NEVER, Sim, tiles};
 
 #[test]
 fn a_cancelled_request_is_not_launched_and_its_answer_is_not_late() {
@@ -83,7 +83,9 @@ fn a_request_that_fails_everywhere_is_given_up_after_three_runs() {
 
 #[test]
 fn a_request_whose_base_is_given_up_still_waits_for_its_collage() {
-    let mut sim = Sim::new(&[BASE, COLLAGE], |c| (c.tiles, c.max_attempts) = (1, 1));
+    let mut sim = Sim::new(&[BASE, COLLAGE], |c| {
+        (c.grids, c.max_attempts) = (tiles(1), 1)
+    });
     sim.submit(0, 5_000, NEVER);
     let [base, collage] = sim.launched().try_into().expect("base and collage");
     sim.failed(&base);

@@ -8,7 +8,7 @@ use std::collections::BinaryHeap;
 use collage::sched::{
     Condition, Config, Event, Health, HealthConfig, Micros, Policy, WorkerId, WorkerState,
 };
-use sched_sim::{BASE, COLLAGE, Launch, NEVER, Sim};
+use sched_sim::{BASE, COLLAGE, Launch, NEVER, Sim, tiles};
 
 /// Requests for nine tenths of the workers, had each run 1 ms; a run on worker `w` at `t` takes `service(w, t)`.
 fn serve(
@@ -144,7 +144,7 @@ fn when_the_healthy_die_the_quarantined_serve() {
 #[test]
 fn a_lone_collage_worker_is_never_quarantined() {
     let mut sim = Sim::new(&[BASE, BASE, BASE, COLLAGE], |c| {
-        (c.max_batch, c.tiles, c.queue) = (1, 2, 100_000)
+        (c.max_batch, c.grids, c.queue) = (1, tiles(2), 100_000)
     });
     serve(
         &mut sim,

@@ -5,7 +5,7 @@ mod sched_sim;
 use collage::sched::{
     AccuracyBudget, Event, Independence, Kind, Policy, RequestId, Role, Source, WorkerId,
 };
-use sched_sim::{BASE, BOTH, COLLAGE, NEVER, Sim};
+use sched_sim::{BASE, BOTH, COLLAGE, NEVER, Sim, tiles};
 
 fn policy(text: &str) -> Policy {
     text.parse().expect("a policy")
@@ -136,7 +136,7 @@ fn hedging_stops_where_the_budget_ends() {
 
 #[test]
 fn an_eager_collage_answers_and_a_request_late_without_it_is_sent_again() {
-    let mut sim = Sim::new(&[BASE, BASE, COLLAGE], |c| c.tiles = 1);
+    let mut sim = Sim::new(&[BASE, BASE, COLLAGE], |c| c.grids = tiles(1));
     sim.submit(0, 2_000, NEVER);
     let [own, collage] = sim.launched().try_into().expect("base and collage");
     sim.pass(1_999);
@@ -154,7 +154,7 @@ fn an_eager_collage_answers_and_a_request_late_without_it_is_sent_again() {
 
 #[test]
 fn a_collage_that_is_there_at_the_release_saves_the_second_sending() {
-    let mut sim = Sim::new(&[BASE, BASE, COLLAGE], |c| c.tiles = 1);
+    let mut sim = Sim::new(&[BASE, BASE, COLLAGE], |c| c.grids = tiles(1));
     sim.submit(0, 2_000, NEVER);
     let [_, collage] = sim.launched().try_into().expect("base and collage");
     sim.done(&collage);
@@ -166,7 +166,7 @@ fn a_collage_that_is_there_at_the_release_saves_the_second_sending() {
 #[test]
 fn a_policy_that_sends_once_does_not_send_again() {
     let mut sim = Sim::new(&[BASE, BASE, COLLAGE], |c| {
-        (c.tiles, c.policy) = (1, policy("collage:once"))
+        (c.grids, c.policy) = (tiles(1), policy("collage:once"))
     });
     sim.submit(0, 2_000, NEVER);
     sim.launched();
@@ -177,7 +177,7 @@ fn a_policy_that_sends_once_does_not_send_again() {
 #[test]
 fn a_late_request_whose_collage_abstains_is_sent_again() {
     let mut sim = Sim::new(&[BASE, BASE, COLLAGE], |c| {
-        (c.tiles, c.group_wait, c.policy) = (4, 0, policy("collage:lazy:500us"))
+        (c.grids, c.group_wait, c.policy) = (tiles(4), 0, policy("collage:lazy:500us"))
     });
     sim.submit(0, 0, NEVER);
     sim.launch();
@@ -192,7 +192,7 @@ fn a_late_request_whose_collage_abstains_is_sent_again() {
 #[test]
 fn a_lazy_collage_is_computed_for_the_late_only_whichever_their_batches() {
     let mut sim = Sim::new(&[BASE, BASE, BASE, BASE, COLLAGE], |c| {
-        (c.tiles, c.group_wait, c.policy) = (4, 200, policy("collage:lazy:500us"))
+        (c.grids, c.group_wait, c.policy) = (tiles(4), 200, policy("collage:lazy:500us"))
     });
     sim.submit_all(0..2);
     let [first, _second] = sim.launched().try_into().expect("two base runs");
@@ -212,7 +212,7 @@ fn a_lazy_collage_is_computed_for_the_late_only_whichever_their_batches() {
 #[test]
 fn late_requests_gather_while_the_collage_worker_is_busy() {
     let mut sim = Sim::new(&[BASE, BASE, BASE, COLLAGE], |c| {
-        (c.tiles, c.group_wait, c.policy) = (4, 0, policy("collage:lazy:500us"))
+        (c.grids, c.group_wait, c.policy) = (tiles(4), 0, policy("collage:lazy:500us"))
     });
     for id in 0..3 {
         sim.submit(id, 0, NEVER);
@@ -250,7 +250,7 @@ fn a_request_that_has_not_even_begun_at_its_release_is_late() {
 #[test]
 fn in_an_overload_backups_leave_the_workers_to_base_runs() {
     let mut sim = Sim::new(&[BOTH, BOTH], |c| {
-        (c.tiles, c.max_batch, c.stand_down) = (2, 1, 2)
+        (c.grids, c.max_batch, c.stand_down) = (tiles(2), 1, 2)
     });
     for id in 0..8 {
         sim.now = id; // older groups wait longer than younger bases
@@ -297,7 +297,7 @@ fn a_cancelled_request_is_not_hedged() {
 
 #[test]
 fn the_best_free_worker_is_kept_for_the_collage_while_others_are_free() {
-    let mut sim = Sim::new(&[BOTH; 3], |c| (c.tiles, c.max_batch) = (2, 1));
+    let mut sim = Sim::new(&[BOTH; 3], |c| (c.grids, c.max_batch) = (tiles(2), 1));
     // Worker 2 is known to be slow, the others are not.
     (0..2).for_each(|id| sim.submit(id, NEVER - 1, NEVER));
     for run in sim.launched() {
@@ -314,7 +314,7 @@ fn the_best_free_worker_is_kept_for_the_collage_while_others_are_free() {
 #[test]
 fn an_accuracy_budget_sets_the_release_and_limits_the_collages_share() {
     let mut sim = Sim::new(&[BASE, COLLAGE], |c| {
-        (c.tiles, c.policy) = (1, policy("collage:once"));
+        (c.grids, c.policy) = (tiles(1), policy("collage:once"));
         let (budget, drop) = (0.01, 0.1);
         c.accuracy = Some(AccuracyBudget { budget, drop });
     });

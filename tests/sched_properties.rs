@@ -7,8 +7,8 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use collage::sched::{
-    AccuracyBudget, After, Config, HealthConfig, MAX_RUNS, Micros, Objective, Placement, Policy,
-    RequestId, Role, WorkerConfig,
+    AccuracyBudget, After, Config, GridWork, HealthConfig, MAX_RUNS, Micros, Objective, Placement,
+    Policy, RequestId, Role, Tiling, WorkerConfig,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{TestCaseError, TestRunner};
@@ -21,12 +21,15 @@ fn role() -> impl Strategy<Value = Role> {
 fn policy() -> impl Strategy<Value = Policy> {
     let after = || prop_oneof![(1..3_000u64).prop_map(After::Micros), Just(After::P95)];
     let lazy = || prop_oneof![Just(None), after().prop_map(Some)];
-    let collage = (lazy(), any::<bool>());
+    let grid = prop_oneof![2 => Just(Tiling::Own), 1 => Just(Tiling::Auto)];
     prop_oneof![
         1 => Just(Policy::None),
         2 => (2..=MAX_RUNS).prop_map(|runs| Policy::Replicate { runs }),
         3 => after().prop_map(|after| Policy::Hedge { after }),
-        6 => collage.prop_map(|(lazy, resend)| Policy::Collage { grid: None, lazy, resend }),
+        6 => (grid, lazy(), any::<bool>())
+            .prop_map(|(grid, lazy, resend)| Policy::Collage { grid, lazy, resend }),
+        4 => (2..5usize, any::<bool>())
+            .prop_map(|(members, resend)| Policy::Parity { members, resend }),
     ]
 }
 
@@ -80,7 +83,7 @@ fn config() -> impl Strategy<Value = Config> {
     (
         workers,
         policy(),
-        1..10usize,
+        prop::collection::vec(1..10usize, 1..4),
         0..4_000u64,
         1..6usize,
         0..2_000u64,
@@ -96,14 +99,17 @@ fn config() -> impl Strategy<Value = Config> {
                         .map(|(role, device)| WorkerConfig { role, device })
                         .collect(),
                     policy,
-                    tiles,
+                    grids: tiles
+                        .into_iter()
+                        .map(|tiles| GridWork::new(tiles, extras.1 * tiles as f64 / 9.0))
+                        .collect(),
+                    parity_work: extras.1,
                     group_wait,
                     max_batch,
                     batch_wait,
                     queue,
                     depth,
                     budget: extras.0,
-                    collage_work: extras.1,
                     stand_down: extras.2,
                     health: extras.3,
                     placement: extras.4,

@@ -3,11 +3,11 @@
 mod sched_sim;
 
 use collage::sched::{Error, Event, Independence, Kind, Micros, Policy, Role, Source, WorkerId};
-use sched_sim::{BASE, BOTH, COLLAGE, NEVER, Sim};
+use sched_sim::{BASE, BOTH, COLLAGE, NEVER, Sim, tiles};
 
 #[test]
 fn a_collage_answer_is_held_until_its_release_and_given_then() {
-    let mut sim = Sim::new(&[BASE, COLLAGE], |c| c.tiles = 1);
+    let mut sim = Sim::new(&[BASE, COLLAGE], |c| c.grids = tiles(1));
     sim.submit(0, 5_000, NEVER);
     let [_, collage] = sim.launched().try_into().expect("base and collage");
     sim.now = 100;
@@ -22,7 +22,7 @@ fn a_collage_answer_is_held_until_its_release_and_given_then() {
 
 #[test]
 fn a_base_answer_wins_over_a_held_collage_answer() {
-    let mut sim = Sim::new(&[BASE, COLLAGE], |c| c.tiles = 1);
+    let mut sim = Sim::new(&[BASE, COLLAGE], |c| c.grids = tiles(1));
     sim.submit(0, 5_000, NEVER);
     let [base, collage] = sim.launched().try_into().expect("base and collage");
     sim.done(&collage);
@@ -43,7 +43,7 @@ fn a_base_answer_wins_over_a_held_collage_answer() {
 
 #[test]
 fn after_the_release_the_first_acceptable_answer_wins_and_the_late_one_is_counted() {
-    let mut sim = Sim::new(&[BASE, COLLAGE], |c| c.tiles = 1);
+    let mut sim = Sim::new(&[BASE, COLLAGE], |c| c.grids = tiles(1));
     sim.submit(0, 50, NEVER);
     let [base, collage] = sim.launched().try_into().expect("base and collage");
     sim.now = 100;
@@ -74,7 +74,7 @@ fn an_answer_at_the_deadline_is_in_time_and_one_after_it_is_not() {
 
 #[test]
 fn a_driver_that_wakes_up_late_does_not_turn_a_missed_deadline_into_an_answer() {
-    let mut sim = Sim::new(&[BASE, COLLAGE], |c| c.tiles = 1);
+    let mut sim = Sim::new(&[BASE, COLLAGE], |c| c.grids = tiles(1));
     sim.submit(0, 900, 1_000);
     let [_, collage] = sim.launched().try_into().expect("base and collage");
     sim.done(&collage);
@@ -85,7 +85,7 @@ fn a_driver_that_wakes_up_late_does_not_turn_a_missed_deadline_into_an_answer() 
 
 #[test]
 fn under_its_confidence_a_collage_abstains() {
-    let mut sim = Sim::new(&[BASE, COLLAGE], |c| c.tiles = 1);
+    let mut sim = Sim::new(&[BASE, COLLAGE], |c| c.grids = tiles(1));
     sim.submit(0, 0, NEVER);
     let [base, collage] = sim.launched().try_into().expect("base and collage");
     sim.done_with(&collage, 0.49);
@@ -97,7 +97,9 @@ fn under_its_confidence_a_collage_abstains() {
 
 #[test]
 fn a_confidence_that_is_not_a_number_abstains() {
-    let mut sim = Sim::new(&[BASE, COLLAGE], |c| (c.tiles, c.min_confidence) = (1, 0.0));
+    let mut sim = Sim::new(&[BASE, COLLAGE], |c| {
+        (c.grids, c.min_confidence) = (tiles(1), 0.0)
+    });
     sim.submit(0, 0, NEVER);
     let [_, collage] = sim.launched().try_into().expect("base and collage");
     sim.done_with(&collage, f32::NAN);
@@ -142,7 +144,7 @@ fn a_group_whose_members_are_all_answered_is_saved() {
 #[test]
 fn a_collage_prefers_a_device_that_runs_none_of_its_members() {
     let fleet = [BASE, (Role::Collage, 0), (Role::Collage, 1)];
-    let mut sim = Sim::new(&fleet, |c| c.tiles = 1);
+    let mut sim = Sim::new(&fleet, |c| c.grids = tiles(1));
     for id in 0..3 {
         sim.submit(id, 0, NEVER);
         let [base, collage] = sim.launched().try_into().expect("base and collage");
@@ -159,7 +161,7 @@ fn a_collage_prefers_a_device_that_runs_none_of_its_members() {
 
 #[test]
 fn a_collage_that_shares_the_device_says_so() {
-    let mut sim = Sim::new(&[BASE, COLLAGE], |c| c.tiles = 1);
+    let mut sim = Sim::new(&[BASE, COLLAGE], |c| c.grids = tiles(1));
     sim.submit(0, 0, NEVER);
     let collage = sim.launched().pop().expect("launched");
     sim.done(&collage);
@@ -171,7 +173,7 @@ fn a_collage_that_shares_the_device_says_so() {
 
 #[test]
 fn a_collage_never_runs_on_a_worker_that_runs_a_member() {
-    let mut sim = Sim::new(&[BOTH, BOTH], |c| (c.tiles, c.max_batch) = (2, 1));
+    let mut sim = Sim::new(&[BOTH, BOTH], |c| (c.grids, c.max_batch) = (tiles(2), 1));
     sim.submit_all(0..2);
     // Both workers run a member: the collage waits.
     let [first, second] = sim.launched().try_into().expect("two base runs");
@@ -187,7 +189,9 @@ fn a_collage_never_runs_on_a_worker_that_runs_a_member() {
 
 #[test]
 fn a_base_run_avoids_the_worker_of_its_collage() {
-    let mut sim = Sim::new(&[BOTH, BOTH, BOTH], |c| (c.tiles, c.max_batch) = (2, 1));
+    let mut sim = Sim::new(&[BOTH, BOTH, BOTH], |c| {
+        (c.grids, c.max_batch) = (tiles(2), 1)
+    });
     (0..2).for_each(|id| sim.submit(id, NEVER, NEVER));
     let [first, second, collage] = sim
         .launched()
@@ -214,7 +218,7 @@ fn a_base_run_avoids_the_worker_of_its_collage() {
 
 #[test]
 fn on_workers_that_run_both_the_oldest_work_goes_first() {
-    let mut sim = Sim::new(&[BOTH, BOTH], |c| (c.tiles, c.max_batch) = (2, 1));
+    let mut sim = Sim::new(&[BOTH, BOTH], |c| (c.grids, c.max_batch) = (tiles(2), 1));
     for (at, id) in (0..4).enumerate() {
         sim.now = at as Micros;
         sim.submit(id, NEVER, NEVER);
@@ -228,7 +232,7 @@ fn on_workers_that_run_both_the_oldest_work_goes_first() {
 
 #[test]
 fn one_worker_alone_shares_base_and_collage_and_says_so() {
-    let mut sim = Sim::new(&[BOTH], |c| (c.tiles, c.batch_wait) = (1, 10_000));
+    let mut sim = Sim::new(&[BOTH], |c| (c.grids, c.batch_wait) = (tiles(1), 10_000));
     sim.submit(0, 50_000, NEVER);
     let collage = sim.launch(); // its base waits for a batch
     assert_eq!(collage.2, Kind::Collage);

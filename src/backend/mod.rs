@@ -78,6 +78,12 @@ pub struct Scored {
     pub score: f32,
 }
 
+/// A row of logits as [`top_k`](crate::model::plan::TopK) answers it, `k` of 1 or more: for answers that are worked out on
+/// the host.
+pub fn best(k: usize, temperature: f32, logits: &[f32]) -> Vec<Scored> {
+    cpu::best(k, temperature, logits)
+}
+
 /// What a run is given.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {

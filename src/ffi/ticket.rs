@@ -68,6 +68,7 @@ impl Found {
                 Source::Base => types::FROM_BASE,
                 Source::Collage => types::FROM_COLLAGE,
                 Source::Copy => types::FROM_COPY,
+                Source::Parity => types::FROM_PARITY,
             },
             independence: match answer.independence {
                 Independence::None => types::SHARED_WORKER,

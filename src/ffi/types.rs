@@ -217,6 +217,7 @@ constants! {
     FROM_BASE: u32 = 0;
     FROM_COLLAGE: u32 = 1;
     FROM_COPY: u32 = 2;
+    FROM_PARITY: u32 = 3;
     SHARED_WORKER: u32 = 0;
     OTHER_WORKER: u32 = 1;
     OTHER_DEVICE: u32 = 2;

@@ -13,10 +13,10 @@ use hdrhistogram::Histogram;
 
 use super::clock::{Clock, Wake, micros};
 use super::error::Error;
+use super::results::{Head, Results};
 use super::stats::{Recent, Stats, WorkerStats, counts, histogram};
 use super::ticket::{Answer, Reply, Tile};
-use super::worker::{Order, Report};
-use crate::backend::Scored;
+use super::worker::{Order, Report, Rows};
 use crate::image::Image;
 use crate::sched::{
     self, Action, Condition, Event, IdMap, JobId, Kind, Micros, RequestId, Role, Scheduler, Source,
@@ -136,8 +136,9 @@ pub(super) struct Driver {
     workers: Vec<Link>,
     payloads: IdMap<RequestId, Payload>,
     jobs: IdMap<JobId, Launched>,
-    /// Rows of ended jobs, until the scheduler forgets them.
-    results: IdMap<JobId, Vec<Vec<Scored>>>,
+    results: Results,
+    /// Of decoded answers.
+    head: Head,
     /// The last thing that went wrong with any worker.
     last_failure: Option<Arc<str>>,
     /// Workers whose thread has ended.
@@ -157,6 +158,7 @@ impl Driver {
         commands: Receiver<Command>,
         permits: Arc<Permits>,
         stop: Arc<AtomicBool>,
+        head: Head,
     ) -> Self {
         Self {
             scheduler: Scheduler::new(config),
@@ -167,7 +169,8 @@ impl Driver {
             workers,
             payloads: IdMap::default(),
             jobs: IdMap::default(),
-            results: IdMap::default(),
+            results: Results::default(),
+            head,
             last_failure: None,
             exited: HashSet::new(),
             draining: false,
@@ -221,9 +224,16 @@ impl Driver {
                     job,
                     kind,
                     ids,
-                } => self.launch(worker, job, kind, ids),
+                    slots,
+                } => self.launch(worker, job, (kind, slots), ids),
+                Action::Decode {
+                    id,
+                    parity,
+                    times,
+                    others,
+                } => self.results.decode(id, (parity, times), &others, self.head),
                 Action::Settle { id, outcome } => self.settle(id, outcome),
-                Action::Forget { job } => drop(self.results.remove(&job)),
+                Action::Forget { job } => self.results.forget(job),
                 Action::Retire { worker } => self.retire(worker),
             }
         }
@@ -272,7 +282,13 @@ impl Driver {
         });
     }
 
-    fn launch(&mut self, worker: WorkerId, job: JobId, kind: Kind, ids: Vec<RequestId>) {
+    fn launch(
+        &mut self,
+        worker: WorkerId,
+        job: JobId,
+        (kind, slots): (Kind, usize),
+        ids: Vec<RequestId>,
+    ) {
         tracing::debug!(job = job.0, worker = worker.0, ?kind, requests = ?ids, "launch");
         let shared: Arc<[RequestId]> = ids.as_slice().into();
         self.scheduler.recycle(ids);
@@ -285,8 +301,15 @@ impl Driver {
             }
         }
         // Each id is unsettled, so its payload is here.
+        let images = if kind == Kind::Parity {
+            slots
+        } else {
+            ids.len()
+        };
         let images = ids
             .iter()
+            .cycle()
+            .take(images)
             .filter_map(|id| self.payloads.get(id))
             .map(|p| p.submission.image.clone())
             .collect();
@@ -304,6 +327,7 @@ impl Driver {
             job,
             kind,
             images,
+            slots,
             ids,
             epoch: link.epoch,
         };
@@ -362,12 +386,11 @@ impl Driver {
         found: sched::Answer,
         latency: Duration,
     ) -> Result<Answer, Error> {
-        let rows = self.results.get_mut(&found.job);
-        // An answer is given once, so its row may be moved out. Rows are there until `Forget`.
-        let top = rows
-            .and_then(|rows| rows.get_mut(found.index))
-            .map(std::mem::take)
-            .unwrap_or_default();
+        let (top, decoded) = match found.source {
+            Source::Parity => self.results.take_decoded(id).unzip(),
+            _ => (Some(self.results.take(found.job, found.index)), None),
+        };
+        let top = top.unwrap_or_default();
         let Some(best) = top.first() else {
             return Err(Error::Closed);
         };
@@ -382,6 +405,7 @@ impl Driver {
                 collage: found.job.0,
                 index: found.index,
             }),
+            decoded,
             top,
         })
     }
@@ -438,18 +462,18 @@ impl Driver {
         &mut self,
         worker: usize,
         job: JobId,
-        rows: Vec<Vec<Scored>>,
+        rows: Rows,
         service: Duration,
         injected: Duration,
     ) {
         // A job that was given up meanwhile has no place for results.
-        if self.jobs.remove(&job).is_none() {
+        let Some(Launched { ids, .. }) = self.jobs.remove(&job) else {
             return;
-        }
+        };
         let is_backup = self.scheduler.is_backup(job).unwrap_or(false);
         if let Some(Link { tally, .. }) = self.workers.get_mut(worker) {
             tally.runs += 1;
-            tally.images += rows.len() as u64;
+            tally.images += ids.len() as u64;
             tally.busy += service;
             let own_busy = match is_backup {
                 true => &mut tally.backup_busy,
@@ -464,10 +488,11 @@ impl Driver {
             tally.injected_runs += u64::from(!injected.is_zero());
         }
         let confidences = rows
+            .top
             .iter()
             .map(|row| row.first().map_or(0.0, |best| best.score))
             .collect();
-        self.results.insert(job, rows);
+        self.results.keep(job, rows);
         self.handle(Event::Done {
             worker: WorkerId(worker),
             job,

@@ -10,9 +10,11 @@
 
 mod clock;
 mod contention;
+mod decode;
 mod drive;
 mod error;
 mod feed;
+mod results;
 mod stats;
 mod straggler;
 mod ticket;
@@ -27,7 +29,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use tokio::sync::oneshot;
 
+pub use decode::decode;
 pub use error::Error;
+pub use results::{Decoded, Head};
 pub use stats::{ContentionStats, RECENT, SERVICE_BOUNDS, Stats, WorkerStats};
 pub use ticket::{Answer, Canceller, RequestOptions, Ticket, Tile};
 pub use worker::Restart;
@@ -35,7 +39,9 @@ pub use worker::Restart;
 use crate::backend::Device;
 use crate::image::Image;
 use crate::model::plan::Plan;
-use crate::sched::{self, AccuracyBudget, Objective, Policy, RequestId, Role, WorkerConfig};
+use crate::sched::{
+    self, AccuracyBudget, GridWork, Objective, Policy, RequestId, Role, WorkerConfig,
+};
 use crate::straggler::Straggler;
 use clock::micros;
 use contention::Contention;
@@ -45,13 +51,26 @@ use straggler::{Opened, injectors};
 use ticket::{Call, Reply};
 use worker::Worker;
 
-/// The plans that workers run: all end with `top_k`.
+/// The plans that workers run. They end with `top_k`, but where answers are decoded the base's and the parity's end with
+/// logits.
 #[derive(Clone, Debug, Default)]
 pub struct Plans {
     /// The base model at several batch sizes. A batch runs on the smallest that holds it.
     pub base: Vec<Arc<Plan>>,
-    /// The collage network, one canvas a run.
-    pub collage: Option<Arc<Plan>>,
+    /// The collage network, one canvas a run, of each grid that it may run on: a collage runs on the smallest that holds
+    /// it.
+    pub collage: Vec<Arc<Plan>>,
+    /// Where answers are decoded.
+    pub parity: Option<Parity>,
+}
+
+/// How answers are decoded.
+#[derive(Clone, Debug)]
+pub struct Parity {
+    /// From the images of a group to the logits of their mean.
+    pub plan: Arc<Plan>,
+    /// Of the base, whose answers are decoded.
+    pub head: Head,
 }
 
 impl Plans {
@@ -64,21 +83,26 @@ impl Plans {
             .unwrap_or(0)
     }
 
-    /// Multiply-accumulates of one collage run over those of a base run of one image; 1 where they are not known.
-    pub fn collage_work(&self) -> f64 {
+    /// Multiply-accumulates of one run of a plan over those of a base run of one image; 1 where they are not known.
+    pub fn work(&self, plan: &Plan) -> f64 {
         let macs = |plan: &Plan| plan.steps.iter().map(|step| plan.macs(step)).sum::<u64>() as f64;
         let base = self
             .base
             .first()
             .map(|p| macs(p) / p.capacity().max(1) as f64);
-        let collage = self.collage.as_ref().map(|p| macs(p));
-        let ratio = collage.zip(base).map(|(collage, base)| collage / base);
+        let ratio = base.map(|base| macs(plan) / base);
         ratio.filter(|r| r.is_finite() && *r > 0.0).unwrap_or(1.0)
     }
 
-    /// Tiles of a canvas; 0 without a collage.
+    /// Most tiles of a canvas; 0 without a collage.
     pub fn tiles(&self) -> usize {
-        self.collage.as_ref().map_or(0, |plan| plan.capacity())
+        let tiles = self.collage.iter().map(|plan| plan.capacity());
+        tiles.max().unwrap_or(0)
+    }
+
+    fn grids(&self) -> Vec<GridWork> {
+        let grid = |plan: &Arc<Plan>| GridWork::new(plan.capacity(), self.work(plan));
+        self.collage.iter().map(grid).collect()
     }
 }
 
@@ -91,7 +115,7 @@ pub struct Setup {
     pub devices: Vec<Arc<dyn Device>>,
     /// Workers for base runs: the first indices.
     pub base_workers: usize,
-    /// Workers for collages: the indices after them. With 0, the base workers run the collages too.
+    /// Workers for collages, or for parities: the indices after them. With 0, the base workers run those too.
     pub collage_workers: usize,
     /// Which backups requests get. A collage policy's own grid is not read here: the plan has its tiles.
     pub policy: Policy,
@@ -127,7 +151,7 @@ impl Setup {
     /// One base worker on one device, and one for the collage where there is one, with settings for runs of a few
     /// milliseconds.
     pub fn new(plans: Plans, device: Arc<dyn Device>) -> Self {
-        let backed = plans.collage.is_some();
+        let backed = !plans.collage.is_empty();
         Self {
             plans,
             devices: vec![device],
@@ -156,7 +180,8 @@ impl Setup {
 
     /// The workers, in order of their indices.
     fn workers(&self) -> Result<Vec<WorkerConfig>, Error> {
-        let backed = self.policy.uses_collage();
+        let policy = self.policy;
+        let backed = policy.uses_groups();
         let runs = self.policy.runs();
         let devices = self.devices.len();
         if devices == 0 {
@@ -165,12 +190,17 @@ impl Setup {
             return Err(Error::option("base_workers", "0", "1 at least"));
         } else if self.plans.max_batch() == 0 {
             return Err(Error::option("plans", "no base plan", "one at least"));
-        } else if backed && self.plans.tiles() == 0 {
+        } else if policy.uses_collage() && self.plans.tiles() == 0 {
             return Err(Error::option(
                 "policy",
                 self.policy.to_string(),
                 "none, as there is no collage model",
             ));
+        } else if let Some(members) = policy.parity()
+            && self.plans.parity.as_ref().map(|p| p.plan.capacity()) != Some(members)
+        {
+            let expected = format!("a parity model, on {members} images");
+            return Err(Error::option("policy", policy.to_string(), expected));
         } else if self.base_workers < runs {
             let expected = format!("{runs} at least for the policy {}", self.policy);
             let given = self.base_workers.to_string();
@@ -238,8 +268,8 @@ impl Setup {
         sched::Config {
             workers,
             policy: self.policy,
-            tiles: self.plans.tiles(),
-            collage_work: self.plans.collage_work(),
+            grids: self.plans.grids(),
+            parity_work: (self.plans.parity.as_ref()).map_or(1.0, |p| self.plans.work(&p.plan)),
             budget: self.budget,
             accuracy: self.accuracy,
             objective: self.objective,
@@ -321,12 +351,14 @@ impl Host {
         drop(opened);
         all_opened(&openings, workers.len())?;
         let contention = Contention::start(&setup, &opened_at)?;
+        let head = setup.plans.parity.as_ref().map(|p| p.head);
         let driver = Driver::new(
             setup.scheduling(workers),
             links,
             inbox,
             permits.clone(),
             stop,
+            head.unwrap_or_default(),
         );
         // Before any request can come.
         let _ = opened_at.set(Instant::now());

@@ -14,13 +14,14 @@ use tokio::sync::oneshot;
 
 use super::drive::Command;
 use super::error::Error;
+use super::results::Decoded;
 use crate::backend::Scored;
 use crate::sched::{Independence, RequestId, Source};
 
 /// What a caller may ask for one request, beyond the engine's own settings.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestOptions {
-    /// After submission: from then on a collage may answer. At or after the deadline: only the base does.
+    /// After submission: from then on a collage or a parity may answer. At or after the deadline: only the base does.
     pub release: Option<Duration>,
     /// After submission: answered by then or failed.
     pub deadline: Option<Duration>,
@@ -34,7 +35,7 @@ pub struct RequestOptions {
 pub struct Answer {
     /// Of which request.
     pub id: RequestId,
-    /// Whether its own base run answered, a collage, or another run of the base.
+    /// Whether its own base run answered, a collage, another run of the base, or a parity with the others' answers.
     pub source: Source,
     /// Probability of the best class, 0..=1.
     pub confidence: f32,
@@ -48,6 +49,8 @@ pub struct Answer {
     pub worker: usize,
     /// Its place in a collage, when one answered.
     pub collage: Option<Tile>,
+    /// What it was decoded from, when it was.
+    pub decoded: Option<Decoded>,
 }
 
 /// A place in a collage.

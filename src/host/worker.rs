@@ -15,8 +15,9 @@ use super::Plans;
 use super::clock::sleep_until;
 use super::drive::Command;
 use super::error::Error;
+use super::results::Head;
 use super::straggler::Injector;
-use crate::backend::{BackendError, BackendKind, Device, Input, Output, Program, Scored};
+use crate::backend::{BackendError, BackendKind, Device, Input, Output, Program, Scored, best};
 use crate::image::{Image, ImageError};
 use crate::model::plan::Plan;
 use crate::sched::{JobId, Kind, RequestId, Role};
@@ -28,7 +29,9 @@ const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 pub(super) struct Order {
     pub(super) job: JobId,
     pub(super) kind: Kind,
+    /// As many as its slots, where it is a parity; else as many of them as there are.
     pub(super) images: Vec<Image>,
+    pub(super) slots: usize,
     /// For the trace.
     pub(super) ids: Arc<[RequestId]>,
     /// How often the worker had been lost when this was ordered: what was ordered before a loss is void after it.
@@ -38,10 +41,10 @@ pub(super) struct Order {
 /// What a worker says.
 #[derive(Debug)]
 pub(super) enum Report {
-    /// A run succeeded: one row of results an image.
+    /// A run succeeded.
     Done {
         job: JobId,
-        rows: Vec<Vec<Scored>>,
+        rows: Rows,
         service: Duration,
         injected: Duration,
     },
@@ -57,11 +60,22 @@ pub(super) enum Report {
     Exited,
 }
 
-/// Programs of one worker.
+/// What a run leaves.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    /// The best classes of each image; none of a parity.
+    pub(super) top: Vec<Vec<Scored>>,
+    /// Where answers are decoded: the logits of each image, or of the query.
+    pub(super) logits: Vec<Vec<f32>>,
+}
+
+/// Programs of one worker, each with the most images of a run, ascending.
 struct Programs {
-    /// With the most images of a run, ascending.
     base: Vec<(usize, Box<dyn Program>)>,
-    collage: Option<Box<dyn Program>>,
+    collage: Vec<(usize, Box<dyn Program>)>,
+    parity: Vec<(usize, Box<dyn Program>)>,
+    /// Where answers are decoded: base plans give logits.
+    head: Option<Head>,
     /// Their device's number among CUDA's, if it is one of them: images in its memory stay there.
     cuda: Option<usize>,
 }
@@ -148,6 +162,7 @@ impl Worker {
             job,
             kind,
             images,
+            slots,
             ids,
             ..
         } = order;
@@ -155,11 +170,11 @@ impl Worker {
             tracing::debug_span!("run", worker = self.index, job = job.0, ?kind, requests = ?ids);
         let _entered = span.enter();
         let began = Instant::now();
-        let outcome = catch_unwind(AssertUnwindSafe(|| programs.run(kind, &images)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| programs.run(kind, slots, &images)));
         match outcome {
             Ok(Ok(rows)) => {
                 let service = began.elapsed();
-                let injected = self.injector.delay(kind, rows.len(), began, service);
+                let injected = self.injector.delay(kind, slots, began, service);
                 if !injected.is_zero() {
                     tracing::debug!(?injected, "injected straggling");
                     let now = Instant::now();
@@ -190,24 +205,24 @@ impl Worker {
     }
 
     fn load(&self) -> Result<Programs, LoadFailure> {
-        let load = |plan: &Arc<Plan>| self.device.load(plan.clone());
+        let load = |kind: Kind, plans: &[Arc<Plan>]| {
+            let plans = plans.iter().filter(|_| self.role.can(kind));
+            let mut loaded = plans
+                .map(|plan| Ok((plan.capacity(), self.device.load(plan.clone())?)))
+                .collect::<Result<Vec<_>, BackendError>>()?;
+            loaded.sort_by_key(|&(capacity, _)| capacity);
+            Ok::<_, BackendError>(loaded)
+        };
         let all = || -> Result<Programs, BackendError> {
-            let mut base = Vec::new();
-            if self.role.can(Kind::Base) {
-                for plan in &self.plans.base {
-                    base.push((plan.capacity(), load(plan)?));
-                }
-                base.sort_by_key(|&(capacity, _)| capacity);
-            }
-            let collage = match &self.plans.collage {
-                Some(plan) if self.role.can(Kind::Collage) => Some(load(plan)?),
-                _ => None,
-            };
+            let parity = self.plans.parity.as_ref();
+            let query = parity.map_or(&[][..], |p| std::slice::from_ref(&p.plan));
             let info = self.device.info();
             let cuda = (info.backend == BackendKind::Cuda).then_some(info.index);
             Ok(Programs {
-                base,
-                collage,
+                base: load(Kind::Base, &self.plans.base)?,
+                collage: load(Kind::Collage, &self.plans.collage)?,
+                parity: load(Kind::Parity, query)?,
+                head: parity.map(|p| p.head),
                 cuda,
             })
         };
@@ -274,12 +289,15 @@ enum RunFailure {
         "the plan gave {rows} results for {images} images; expected one each, of finite scores"
     )]
     Rows { rows: usize, images: usize },
-    #[error("the plan gives a tensor; expected one that ends with top_k")]
-    Tensor,
+    #[error("the plan gives {given}; expected {expected}")]
+    Output {
+        given: &'static str,
+        expected: &'static str,
+    },
 }
 
 impl Programs {
-    fn run(&mut self, kind: Kind, images: &[Image]) -> Result<Vec<Vec<Scored>>, RunFailure> {
+    fn run(&mut self, kind: Kind, slots: usize, images: &[Image]) -> Result<Rows, RunFailure> {
         let cuda = self.cuda;
         let is_elsewhere = |i: &Image| i.in_memory_of().is_some_and(|d| Some(d) != cuda);
         let copied: Vec<Image>;
@@ -290,28 +308,65 @@ impl Programs {
         } else {
             images
         };
-        let program = match kind {
-            Kind::Base => self
-                .base
-                .iter_mut()
-                .find(|(capacity, _)| *capacity >= images.len())
-                .map(|(_, p)| p),
-            Kind::Collage => self.collage.as_mut(),
+        let programs = match kind {
+            Kind::Base => &mut self.base,
+            Kind::Collage => &mut self.collage,
+            Kind::Parity => &mut self.parity,
         };
-        let program = program.ok_or(RunFailure::TooMany {
-            images: images.len(),
-        })?;
-        let Output::TopK(rows) = program.run(Input::Images(images))? else {
-            return Err(RunFailure::Tensor);
-        };
-        let sound = |row: &Vec<Scored>| row.first().is_some_and(|best| best.score.is_finite());
-        if rows.len() != images.len() || !rows.iter().all(sound) {
-            return Err(RunFailure::Rows {
-                rows: rows.len(),
-                images: images.len(),
-            });
+        let smallest = programs.iter_mut().find(|(capacity, _)| *capacity >= slots);
+        let (capacity, program) = smallest.ok_or(RunFailure::TooMany { images: slots })?;
+        let output = program.run(Input::Images(images))?;
+        match (kind, self.head, output) {
+            (Kind::Base, None, Output::TopK(top)) | (Kind::Collage, _, Output::TopK(top)) => {
+                Rows::of_top(top, images.len())
+            }
+            (Kind::Base, Some(head), Output::Tensor(logits)) => {
+                Rows::of_logits(&logits, (*capacity, images.len()), Some(head))
+            }
+            (Kind::Parity, _, Output::Tensor(logits)) => Rows::of_logits(&logits, (1, 1), None),
+            (_, _, Output::Tensor(_)) => Err(RunFailure::Output {
+                given: "a tensor",
+                expected: "one that ends with top_k",
+            }),
+            (_, _, Output::TopK(_)) => Err(RunFailure::Output {
+                given: "classes",
+                expected: "logits, which answers are decoded from",
+            }),
         }
-        Ok(rows)
+    }
+}
+
+impl Rows {
+    fn of_top(top: Vec<Vec<Scored>>, images: usize) -> Result<Rows, RunFailure> {
+        let sound = |row: &Vec<Scored>| row.first().is_some_and(|best| best.score.is_finite());
+        if top.len() != images || !top.iter().all(sound) {
+            let rows = top.len();
+            return Err(RunFailure::Rows { rows, images });
+        }
+        let logits = Vec::new();
+        Ok(Rows { top, logits })
+    }
+
+    /// The first `images` of so many rows. Nothing is decoded from what is no number.
+    fn of_logits(
+        logits: &[f32],
+        (rows, images): (usize, usize),
+        head: Option<Head>,
+    ) -> Result<Rows, RunFailure> {
+        let classes = logits.len() / rows.max(1);
+        let found = logits.chunks_exact(classes.max(1)).take(images);
+        let logits: Vec<Vec<f32>> = found.map(<[f32]>::to_vec).collect();
+        let sound = |row: &Vec<f32>| row.iter().all(|logit| logit.is_finite());
+        if logits.len() != images || !logits.iter().all(sound) {
+            let rows = logits.len();
+            return Err(RunFailure::Rows { rows, images });
+        }
+        let top = |head: Head| {
+            let row = |row: &Vec<f32>| best(head.k, head.temperature, row);
+            logits.iter().map(row).collect()
+        };
+        let top = head.map(top).unwrap_or_default();
+        Ok(Rows { top, logits })
     }
 }
 

@@ -107,6 +107,13 @@ impl Plan {
         for (i, value) in self.values.iter().enumerate() {
             self.check_extent(i, value)?;
         }
+        let mut is_view = vec![true; self.values.len()];
+        for output in self.steps.iter().filter_map(Step::writes) {
+            is_view
+                .get_mut(output.0)
+                .into_iter()
+                .for_each(|v| *v = false);
+        }
         // Whether each value is in the arena, whole, before the step at hand.
         let mut there = vec![false; self.values.len()];
         match self.steps.first() {
@@ -144,7 +151,7 @@ impl Plan {
                     what,
                 });
             }
-            self.check_memory(at, step, &mut there)?;
+            self.check_memory(at, step, &is_view, &mut there)?;
         }
         Ok(())
     }
@@ -278,7 +285,13 @@ impl Plan {
     }
 
     /// Follows what is in the arena: a step reads what is there, and its output takes the place of all it touches.
-    fn check_memory(&self, at: usize, step: &Step, there: &mut [bool]) -> Result<(), PlanError> {
+    fn check_memory(
+        &self,
+        at: usize,
+        step: &Step,
+        is_view: &[bool],
+        there: &mut [bool],
+    ) -> Result<(), PlanError> {
         if let Some(lost) = step.reads().find(|v| !there[v.0]) {
             return Err(PlanError::Lost {
                 plan: self.name.clone(),
@@ -303,8 +316,9 @@ impl Plan {
                 value: over.0,
             });
         }
-        for (there, value) in there.iter_mut().zip(&self.values) {
+        for ((there, &is_view), value) in there.iter_mut().zip(is_view).zip(&self.values) {
             *there &= !touched(value);
+            *there |= is_view && range(value) == written;
         }
         there[output.0] = true;
         Ok(())

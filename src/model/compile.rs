@@ -47,7 +47,13 @@ pub enum PlanInput {
     Images,
     /// The canvases, (N, rows * size, cols * size, 3), normalised: value 0.
     Tensor,
+    /// So many decoded images a canvas, whose mean after normalisation it is: the query of a parity model. The plan
+    /// begins with `encode` and an `avg_pool2d` over them. 1 to [`MEAN_LIMIT`], for 1x1 only.
+    Mean(usize),
 }
+
+/// Most images of a [`PlanInput::Mean`]: of more, nobody would know any of them again.
+pub const MEAN_LIMIT: usize = 16;
 
 /// What a run gives back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -88,10 +94,16 @@ fn compile(model: &Model, options: &PlanOptions) -> Result<Plan, Fault> {
     let [_, h, w, c] = shapes[model.network().head.input];
     shapes.push([batch, grid.rows, grid.cols, c]);
     shapes.push([batch, grid.rows, grid.cols, model.network().head.classes]);
-    let steps = steps(model, options, [h / grid.rows, w / grid.cols]);
+    let mut steps = steps(model, options, [h / grid.rows, w / grid.cols]);
+    let mut views = Vec::new();
+    if let PlanInput::Mean(images) = options.input {
+        let query = Query::new(&mut shapes, size, images);
+        views.extend(query.views());
+        steps.splice(0..0, query.steps(model));
+    }
 
     let lens: Option<Vec<usize>> = shapes.iter().map(aligned_len).collect();
-    let blocks = Blocks::of(&steps, &shapes, &lens.ok_or_else(too_large)?);
+    let blocks = Blocks::of(&steps, &shapes, &lens.ok_or_else(too_large)?, &views);
     let (offsets, arena_len) = arena::place(&blocks.blocks).ok_or_else(too_large)?;
     // What a Rust allocation may have at most, so that no backend's arithmetic on the arena overflows either.
     let arena_bytes = arena_len
@@ -133,6 +145,11 @@ fn check(model: &Model, options: &PlanOptions) -> Result<(), Fault> {
             Kind::Collage => format!("any grid that fits into {}", trained.join(" or ")),
         };
         return Err(Fault::GridNotTaken { grid, takes });
+    }
+    if let PlanInput::Mean(images) = options.input
+        && (!(1..=MEAN_LIMIT).contains(&images) || grid != Grid::ONE)
+    {
+        return Err(Fault::MeanNotTaken { images, grid });
     }
     let classes = model.network().head.classes;
     match output {
@@ -215,6 +232,58 @@ fn steps(model: &Model, options: &PlanOptions, cells: [usize; 2]) -> Vec<Step> {
     steps
 }
 
+/// The values by which a parity model's canvas is made of several images, after those of the network.
+///
+/// K tiles below each other, (N, K * size, size, 3), lie in memory as K rows of one pixel whose channels are a line of
+/// a tile, (N, K, size, size * 3). Their mean over K is an ordinary `avg_pool2d`, and its output, (N, 1, size, size * 3),
+/// lies as the canvas does: value 0, (N, size, size, 3). So both are views, and no backend needs another op.
+struct Query {
+    images: usize,
+    tiles: ValueId,
+    lines: ValueId,
+    mean: ValueId,
+}
+
+impl Query {
+    fn new(shapes: &mut Vec<[usize; 4]>, size: usize, images: usize) -> Self {
+        let batch = shapes[0][0];
+        let first = shapes.len();
+        let line = size * 3;
+        shapes.push([batch, images * size, size, 3]);
+        shapes.push([batch, images, size, line]);
+        shapes.push([batch, 1, size, line]);
+        let [tiles, lines, mean] = [0, 1, 2].map(|i| ValueId(first + i));
+        Self {
+            images,
+            tiles,
+            lines,
+            mean,
+        }
+    }
+
+    /// Each view, and whose memory it is.
+    fn views(&self) -> [(ValueId, ValueId); 2] {
+        [(self.lines, self.tiles), (ValueId(0), self.mean)]
+    }
+
+    fn steps(&self, model: &Model) -> [Step; 2] {
+        let encode = Encode {
+            output: self.tiles,
+            preprocessing: *model.preprocessing(),
+            grid: Grid {
+                rows: self.images,
+                cols: 1,
+            },
+        };
+        let mean = AvgPool2d {
+            input: self.lines,
+            output: self.mean,
+            kernel: [self.images, 1],
+        };
+        [Step::Encode(encode), Step::AvgPool2d(mean)]
+    }
+}
+
 fn trunk_step(node: &Node, output: ValueId) -> Step {
     let input = ValueId(node.input);
     match node.op {
@@ -274,18 +343,30 @@ struct Blocks {
 }
 
 impl Blocks {
-    fn of(steps: &[Step], shapes: &[[usize; 4]], lens: &[usize]) -> Self {
+    /// `views` are values that no step writes, each with the one whose memory it is.
+    fn of(
+        steps: &[Step],
+        shapes: &[[usize; 4]],
+        lens: &[usize],
+        views: &[(ValueId, ValueId)],
+    ) -> Self {
         let end = steps.len();
+        let viewed = |v: ValueId| {
+            views
+                .iter()
+                .find(|(view, _)| *view == v)
+                .map_or(v, |of| of.1)
+        };
         // A value that nothing reads is the plan's output, and stays.
         let mut last_read = vec![end; shapes.len()];
         for (at, step) in steps.iter().enumerate() {
-            step.reads().for_each(|v| last_read[v.0] = at);
+            step.reads().for_each(|v| last_read[viewed(v).0] = at);
         }
         let mut this = Self {
             blocks: Vec::with_capacity(shapes.len()),
             of_value: vec![0; shapes.len()],
         };
-        if steps.first().and_then(Step::writes) != Some(ValueId(0)) {
+        if !matches!(steps.first(), Some(Step::Encode(_))) {
             this.start(ValueId(0), lens, 0, last_read[0]); // The given tensor is there before the first step.
         }
         for (at, step) in steps.iter().enumerate() {
@@ -301,6 +382,9 @@ impl Blocks {
                 }
                 None => this.start(output, lens, at, to),
             }
+        }
+        for (view, of) in views {
+            this.of_value[view.0] = this.of_value[of.0];
         }
         this
     }

@@ -389,6 +389,17 @@ pub enum Fault {
     /// An empty batch.
     #[error("batch 0: expected 1 or more")]
     EmptyBatch,
+    /// A plan whose input is a mean of images, of too many, of none, or on a grid.
+    #[error(
+        "a mean of {images} images on a grid of {grid}; expected 1 to {} on 1x1",
+        super::compile::MEAN_LIMIT
+    )]
+    MeanNotTaken {
+        /// As asked.
+        images: usize,
+        /// As asked.
+        grid: Grid,
+    },
     /// More or fewer results than there are classes.
     #[error("--top {k}: expected 1 to {classes}, the number of classes")]
     TopOutOfRange {
@@ -480,6 +491,7 @@ impl Classify for ModelError {
             Fault::TopOutOfRange { .. } => 291,
             Fault::PlanTooLarge { .. } => 292,
             Fault::BeyondDType { .. } => 293,
+            Fault::MeanNotTaken { .. } => 284,
         }
     }
 

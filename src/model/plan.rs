@@ -27,6 +27,8 @@ pub struct Weights {
 }
 
 /// An activation: (N, H, W, C) row-major (C fastest), at `offset` elements from the start of the arena.
+///
+/// A value that no step writes is a view: it is whatever lies exactly at its place, in another shape of as many elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Value {
     /// N, H, W, C.

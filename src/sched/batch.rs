@@ -3,7 +3,7 @@
 use super::Scheduler;
 use super::event::{Kind, Micros, RequestId, WorkerId};
 use super::place::Rank;
-use super::request::{Base, Cause, Job, Request};
+use super::request::{Backup, Base, Cause, Job, Request};
 
 /// Most requests that one decision passes over because they may not run where there is room: a decision's cost must not
 /// grow with what waits.
@@ -66,6 +66,10 @@ impl Scheduler {
         let mut ids = self.spare.take();
         let mut passed = self.spare.take();
         let avoid = self.fleet.another_ready(Kind::Base, worker);
+        // Of a parity group one answer may be missing, so no worker should have two of its runs; but in an overload
+        // large batches are worth more.
+        let is_coded = self.config.policy.parity().is_some();
+        let apart = avoid && is_coded && !self.is_overloaded();
         while ids.len() < self.config.max_batch.max(1) && passed.len() < LOOK_AHEAD {
             let Some(id) = self.queue.pop_front(|id| is_queued(self.requests.get(&id))) else {
                 break;
@@ -75,7 +79,7 @@ impl Scheduler {
             };
             let elsewhere = request.backup.worker().or(request.failed_on) == Some(worker)
                 || request.copies.on(worker);
-            if avoid && elsewhere {
+            if avoid && elsewhere || apart && self.is_beside_a_mate(request, &ids, worker) {
                 passed.push(id);
             } else if request.alone && !ids.is_empty() {
                 passed.push(id);
@@ -92,6 +96,22 @@ impl Scheduler {
         }
         self.spare.give(passed);
         ids
+    }
+
+    /// Whether a member of the request's group is among these, or runs on this worker.
+    fn is_beside_a_mate(&self, request: &Request, ids: &[RequestId], worker: WorkerId) -> bool {
+        let grouped = matches!(request.backup, Backup::Grouped(_) | Backup::Running { .. });
+        let is_mate = |id: &RequestId| {
+            let other = self.requests.get(id);
+            other.is_some_and(|r| r.backup == request.backup)
+        };
+        let jobs = || {
+            self.fleet
+                .jobs(worker)
+                .iter()
+                .filter_map(|job| self.jobs.get(job))
+        };
+        grouped && (ids.iter().any(is_mate) || jobs().any(|job| job.ids.iter().any(is_mate)))
     }
 
     fn run_base(&mut self, worker: WorkerId, ids: Vec<RequestId>) {
@@ -113,6 +133,7 @@ impl Scheduler {
             Job {
                 cause: Cause::Own,
                 worker,
+                slots: images,
                 ids,
                 launched_at: self.now,
                 attempts: 0,

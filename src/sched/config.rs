@@ -1,7 +1,7 @@
 //! What the scheduler is told once.
 
 use super::accuracy::AccuracyBudget;
-use super::event::Micros;
+use super::event::{Kind, Micros};
 use super::health::HealthConfig;
 use super::place::{Placement, Role, WorkerConfig};
 use super::policy::Policy;
@@ -14,11 +14,12 @@ pub struct Config {
     pub workers: Vec<WorkerConfig>,
     /// Which backups requests get.
     pub policy: Policy,
-    /// Tiles of a collage: a group closes when it has as many members. The policy's own grid is the driver's to
-    /// heed: this number counts.
-    pub tiles: usize,
-    /// Work of one collage run, in base runs of one image.
-    pub collage_work: f64,
+    /// Grids that a collage may run on: it takes the smallest that holds its members. A group closes when it fills the
+    /// largest, or under `collage:auto` one that follows the load. The policy's own grid is the driver's to heed: what
+    /// is here counts.
+    pub grids: Vec<GridWork>,
+    /// Work of one parity run, in base runs of one image.
+    pub parity_work: f64,
     /// Most extra work that lateness may ask for (hedges, re-sent requests, lazy collages), in base runs a request.
     pub budget: f64,
     /// Accuracy that may be given up: it sets the release times in the place of those that requests are submitted
@@ -55,6 +56,53 @@ pub struct Config {
     pub stand_down: usize,
 }
 
+/// A grid of a collage, as far as scheduling goes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GridWork {
+    /// Tiles of its canvas.
+    pub tiles: usize,
+    /// Work of one run, in base runs of one image.
+    pub work: f64,
+}
+
+impl GridWork {
+    /// So many tiles for so much work.
+    pub fn new(tiles: usize, work: f64) -> Self {
+        Self { tiles, work }
+    }
+}
+
+impl Config {
+    /// Work of a run with so many slots, in base runs of one image.
+    pub fn work(&self, kind: Kind, slots: usize) -> f64 {
+        match kind {
+            Kind::Base => slots as f64,
+            Kind::Collage => self.grid_for(slots).work,
+            Kind::Parity => self.parity_work,
+        }
+    }
+
+    /// The smallest grid that holds so many tiles, else the largest.
+    pub(super) fn grid_for(&self, members: usize) -> GridWork {
+        let holds = self.grids.iter().filter(|grid| grid.tiles >= members);
+        let smallest = holds.min_by_key(|grid| grid.tiles);
+        let largest = || self.grids.iter().max_by_key(|grid| grid.tiles);
+        let grid = smallest.or_else(largest).copied();
+        grid.unwrap_or(GridWork::new(1, 1.0))
+    }
+
+    /// Grids in ascending order, one of each number of tiles, one at least.
+    pub(super) fn in_order(mut self) -> Self {
+        self.grids.retain(|grid| grid.tiles > 0);
+        self.grids.sort_by_key(|grid| grid.tiles);
+        self.grids.dedup_by_key(|grid| grid.tiles);
+        if self.grids.is_empty() {
+            self.grids.push(GridWork::new(1, 1.0));
+        }
+        self
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -63,8 +111,8 @@ impl Default for Config {
                 device: 0,
             }],
             policy: Policy::COLLAGE,
-            tiles: 9,
-            collage_work: 1.0,
+            grids: vec![GridWork::new(9, 1.0)],
+            parity_work: 1.0,
             budget: 0.25,
             accuracy: None,
             objective: None,

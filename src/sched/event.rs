@@ -45,6 +45,8 @@ pub enum Kind {
     Base,
     /// The collage network on one canvas of tiles.
     Collage,
+    /// The parity model on the mean of a group's images.
+    Parity,
 }
 
 /// Who answered a request.
@@ -56,6 +58,8 @@ pub enum Source {
     Collage,
     /// A further run of the base model on another worker: a replica, a hedge, a re-sent request or a probe.
     Copy,
+    /// Nobody: it was decoded from its group's parity and the answers of all other members.
+    Parity,
 }
 
 impl fmt::Display for Source {
@@ -64,12 +68,13 @@ impl fmt::Display for Source {
             Source::Base => "base",
             Source::Collage => "collage",
             Source::Copy => "copy",
+            Source::Parity => "parity",
         })
     }
 }
 
-/// What a request's base run and its backup, a collage or a copy, did *not* share, so: which failure leaves one of
-/// them alive. A run that was never started shares nothing.
+/// What a request's base run and its backup, a collage, a copy, or a parity with all that is decoded with it, did *not*
+/// share, so: which failure leaves one of them alive. A run that was never started shares nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Independence {
     /// They shared their worker, or there was no backup.
@@ -97,7 +102,7 @@ pub enum Event {
     Submit {
         /// Its name.
         id: RequestId,
-        /// From then on a collage may answer it. At or after the deadline: only the base answers it.
+        /// From then on a collage or a parity may answer it. At or after the deadline: only the base answers it.
         release_at: Micros,
         /// Answered by then or failed.
         deadline_at: Micros,
@@ -120,7 +125,7 @@ pub enum Event {
         /// Which.
         job: JobId,
         /// Of a collage: the best score of each of the job's ids, in their order; a missing one abstains. Not read
-        /// of a base job, whose answers are always acceptable.
+        /// of base and parity jobs, whose answers are always acceptable.
         confidences: Vec<f32>,
     },
     /// A job failed; its worker still works.
@@ -174,8 +179,23 @@ pub enum Action {
         job: JobId,
         /// What.
         kind: Kind,
-        /// Images; a collage's tiles in row-major order, the remaining tiles blank.
+        /// Images; a collage's tiles in row-major order, the remaining tiles blank; a parity's members, repeated in
+        /// this order until all slots are full.
         ids: Vec<RequestId>,
+        /// Places in the run's input: tiles of the canvas, which say which grid it runs on; images of the parity query,
+        /// each member [`repeats`](super::repeats) times; images of a base run.
+        slots: usize,
+    },
+    /// Decode a request's answer, which the next action, its `Settle`, gives.
+    Decode {
+        /// Whose.
+        id: RequestId,
+        /// The parity job that it is a member of.
+        parity: JobId,
+        /// How often it stands in the parity query.
+        times: usize,
+        /// All other members.
+        others: Vec<Part>,
     },
     /// Tell the caller. Exactly one for each submitted request; its payload may be dropped.
     Settle {
@@ -196,12 +216,23 @@ pub enum Action {
     },
 }
 
+/// A known answer that another one is decoded with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The base job whose results hold it.
+    pub job: JobId,
+    /// Its place among that job's ids.
+    pub index: usize,
+    /// How often its image stands in the parity query.
+    pub times: usize,
+}
+
 /// Where a request's answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// Who gave it.
     pub source: Source,
-    /// Whose results hold it.
+    /// Whose results hold it; of a decoded one, those of the parity.
     pub job: JobId,
     /// Its place among that job's ids.
     pub index: usize,

@@ -1,8 +1,10 @@
-//! Groups: the requests that share a collage, from the first that joins to the collage's launch.
+//! Groups: the requests that share a collage or a parity, from the first that joins to its launch.
 
 use super::Scheduler;
+use super::config::{Config, GridWork};
 use super::event::{Independence, Kind, Micros, RequestId, WorkerId};
 use super::map::IdMap;
+use super::pace::Pace;
 use super::place::Rank;
 use super::queue::Fifo;
 use super::request::{Backup, Base, Cause, Job};
@@ -27,8 +29,38 @@ struct Group {
     waiting: usize,
     /// Collage runs that failed already.
     attempts: u32,
+    size: Size,
     /// When it opened, then when it closed.
     since: Micros,
+}
+
+/// How many members a group is to have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Size {
+    /// So many are enough: it closes once a worker could take it.
+    target: usize,
+    /// No more than these: it closes at once.
+    most: usize,
+}
+
+impl Size {
+    /// Of a new group. Under `collage:auto` the largest grid that is expected to fill while it waits: blank tiles are
+    /// work for nobody, and larger grids make fewer runs of the same work.
+    fn new(config: &Config, pace: &Pace) -> Size {
+        if let Some(members) = config.policy.parity() {
+            let (target, most) = (members, members);
+            return Size { target, most };
+        }
+        let tiles = || config.grids.iter().map(|grid| grid.tiles);
+        let most = tiles().next_back().unwrap_or(1);
+        if !config.policy.is_auto() {
+            return Size { target: most, most };
+        }
+        let expected = pace.expected(config.group_wait).round();
+        let filled = tiles().take_while(|&tiles| tiles as f64 <= expected).last();
+        let target = filled.or(tiles().next()).unwrap_or(1);
+        Size { target, most }
+    }
 }
 
 /// All groups whose collage is not launched.
@@ -47,33 +79,40 @@ impl Groups {
         self.groups.is_empty()
     }
 
-    /// Adds a request to the open group and closes it when it has `tiles` members. Answered members keep their
-    /// place, so that nobody waits longer because another's base was quick.
-    pub(super) fn join(
+    /// Adds a request to the open group, or to a new one of the size that is asked for, and closes it when it is full.
+    /// Answered members keep their place, so that nobody waits longer because another's base was quick.
+    fn join(
         &mut self,
         id: RequestId,
-        tiles: usize,
+        size: impl FnOnce() -> Size,
         now: Micros,
         spare: &mut Spare,
     ) -> GroupId {
-        let open = match self.open {
-            Some(open) => open,
-            None => self.insert(Group {
+        let open = self.open.unwrap_or_else(|| {
+            let size = size();
+            self.insert(Group {
                 members: spare.take(),
                 waiting: 0,
                 attempts: 0,
+                size,
                 since: now,
-            }),
-        };
+            })
+        });
         self.open = Some(open);
         if let Some(group) = self.groups.get_mut(&open) {
             group.members.push(id);
             group.waiting += 1;
-            if group.members.len() >= tiles {
+            if group.members.len() >= group.size.most {
                 self.close(now);
             }
         }
         open
+    }
+
+    /// Whether the open group has as many members as it waits for.
+    fn has_enough(&self) -> bool {
+        let open = self.open.and_then(|id| self.groups.get(&id));
+        open.is_some_and(|group| group.members.len() >= group.size.target)
     }
 
     /// When the open group stops waiting for members.
@@ -127,20 +166,22 @@ impl Groups {
 
     /// A collage failed: its members wait for another, before all other groups.
     pub(super) fn again(&mut self, members: Vec<RequestId>, attempts: u32, now: Micros) -> GroupId {
+        let (target, most) = (members.len(), members.len());
         let id = self.insert(Group {
             waiting: members.len(),
             members,
             attempts,
+            size: Size { target, most },
             since: now,
         });
         self.ready.push_front(id);
         id
     }
 
-    /// Closed groups, oldest first, with the time since which they wait.
-    fn ready_since(&mut self) -> Option<Micros> {
+    /// Since when the oldest closed group waits, and how many of its members do.
+    fn oldest_ready(&mut self) -> Option<(Micros, usize)> {
         let front = self.ready.front(|g| self.groups.contains_key(&g))?;
-        self.groups.get(&front).map(|g| g.since)
+        self.groups.get(&front).map(|g| (g.since, g.waiting))
     }
 
     fn insert(&mut self, group: Group) -> GroupId {
@@ -167,9 +208,22 @@ impl Scheduler {
     /// Since when the oldest closed group waits, if a worker could take a collage now.
     pub(super) fn collage_due(&mut self) -> Option<Micros> {
         self.free_for_collage(None)?;
-        let since = self.groups.ready_since()?;
+        let (since, members) = self.groups.oldest_ready()?;
+        self.affords_group(members).then_some(since)
+    }
+
+    /// Whether the limit on extra work has room for a group's run; what the policy plans is not charged.
+    fn affords_group(&self, members: usize) -> bool {
         let is_lazy = self.config.policy.lazy().is_some();
-        (!is_lazy || self.affords(self.config.collage_work)).then_some(since)
+        !is_lazy || self.affords(self.run_of(members).work)
+    }
+
+    /// Slots and work of the run that so many members share.
+    fn run_of(&self, members: usize) -> GridWork {
+        match self.config.policy.parity() {
+            Some(slots) => GridWork::new(slots, self.config.parity_work),
+            None => self.config.grid_for(members),
+        }
     }
 
     /// The best free worker for a collage, or the next best. In an overload those that base runs wait for are spared.
@@ -187,20 +241,24 @@ impl Scheduler {
 
     /// A request that is late waits for the next collage.
     pub(super) fn join_group(&mut self, id: RequestId) {
-        let tiles = self.config.tiles.max(1);
-        let group = self.groups.join(id, tiles, self.now, &mut self.spare);
+        if self.config.policy.is_auto() {
+            self.pace.arrived(self.now);
+        }
+        let size = || Size::new(&self.config, &self.pace);
+        let group = self.groups.join(id, size, self.now, &mut self.spare);
         if let Some(request) = self.requests.get_mut(&id) {
             request.backup = Backup::Grouped(group);
         }
     }
 
-    /// Closes the open group if it has waited enough. Of late requests the group stays open as long as no worker is
-    /// free for it: others may become late meanwhile.
+    /// Closes the open group if it has waited or gathered enough. Of late requests, and where the grid follows the load,
+    /// it stays open as long as no worker is free for it: others may come meanwhile.
     pub(super) fn close_group(&mut self) {
         let closes = self.groups.closes_at(self.config.group_wait);
         let due = closes.is_some_and(|at| at <= self.now || self.draining);
-        if due
-            && (self.config.policy.lazy().is_none()
+        let policy = self.config.policy;
+        if (due || self.groups.has_enough())
+            && (!(policy.lazy().is_some() || policy.is_auto())
                 || self.groups.is_open_in_vain()
                 || self.free_for_collage(None).is_some())
         {
@@ -221,7 +279,8 @@ impl Scheduler {
             .pop_front(|g| self.groups.groups.contains_key(&g))
         {
             let members = self.waiting_members(id);
-            let Some(worker) = self.place_collage(&members) else {
+            let worker = self.place_collage(&members);
+            let Some(worker) = worker.filter(|_| self.affords_group(members.len())) else {
                 self.spare.give(members);
                 passed.push(id);
                 if passed.len() == LOOK_AHEAD {
@@ -257,22 +316,40 @@ impl Scheduler {
                 request.backup = Backup::Running { job, worker };
             }
         }
+        let run = self.run_of(ids.len());
         if self.config.policy.lazy().is_some() {
-            self.budget.spend(self.config.collage_work);
+            self.budget.spend(run.work);
         }
-        self.stats.collage_runs += 1;
-        self.stats.collage_tiles += ids.len() as u64;
-        self.launch_job(
-            job,
-            Job {
-                cause: Cause::Group,
-                worker,
-                ids,
-                launched_at: self.now,
-                attempts,
-                cancelled: 0,
-            },
-        );
+        self.stats.group_work += run.work;
+        let is_parity = self.config.policy.parity().is_some();
+        let (runs, members, cause) = match is_parity {
+            true => (
+                &mut self.stats.parity_runs,
+                &mut self.stats.parity_images,
+                Cause::Parity,
+            ),
+            false => (
+                &mut self.stats.collage_runs,
+                &mut self.stats.collage_tiles,
+                Cause::Group,
+            ),
+        };
+        *runs += 1;
+        *members += ids.len() as u64;
+        let coded = is_parity.then(|| ids.clone());
+        let record = Job {
+            cause,
+            worker,
+            ids,
+            slots: run.tiles,
+            launched_at: self.now,
+            attempts,
+            cancelled: 0,
+        };
+        self.launch_job(job, record);
+        if let Some(ids) = coded {
+            self.start_code(job, worker, run.tiles, &ids);
+        }
     }
 
     /// The best free worker for these members' collage: on a device that runs none of their bases if there is one,

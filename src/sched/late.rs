@@ -125,7 +125,8 @@ impl Scheduler {
         let room = if self.config.policy.uses_collage() {
             let collage = self.times.collage.as_mut();
             // Before enough collages ran: their work at the base's speed.
-            let expected = base.map(|us| (us as f64 * self.config.collage_work) as Micros);
+            let expected =
+                base.map(|us| (us as f64 * self.config.grid_for(usize::MAX).work) as Micros);
             let run = collage
                 .and_then(|times| times.percentile(950))
                 .or(expected)?;
@@ -323,6 +324,7 @@ impl Scheduler {
         let job_record = Job {
             cause,
             worker,
+            slots: ids.len(),
             ids,
             launched_at: self.now,
             attempts: 0,

@@ -25,7 +25,7 @@ impl Normal {
     pub(super) fn observe(&mut self, kind: Kind, images: usize, service: Micros) -> f64 {
         let row = match kind {
             Kind::Base => 0,
-            Kind::Collage => 1,
+            Kind::Collage | Kind::Parity => 1,
         };
         let (median, seen) = &mut self.median_us[row][size(images)];
         let service = service.max(1) as f64;

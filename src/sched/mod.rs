@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!               Submit, Done, Failed, WorkerLost, ...  ->  handle(event, now)
-//!  Launch, Settle, Forget, Retire  <-  poll_action()        poll_timeout()  ->  when to send Tick
+//!  Launch, Decode, Settle, Forget, Retire  <-  poll_action()        poll_timeout()  ->  when to send Tick
 //! ```
 //!
 //! The driver calls [`Scheduler::handle`] for whatever happens, then carries out [`Scheduler::poll_action`] until it
@@ -11,8 +11,8 @@
 //! Payloads stay with the driver, under the request's and the job's id; it may drop a request's at its `Settle` and a
 //! job's results at its `Forget`.
 //!
-//! What is kept true: each submitted request is settled exactly once, by its deadline if the driver ticks; no collage
-//! answer is given before its release time; a collage, and a copy, runs on another worker than its members' bases if
+//! What is kept true: each submitted request is settled exactly once, by its deadline if the driver ticks; no collage or
+//! parity answers before the release time; a collage, a parity and a copy run on another worker than its members' bases if
 //! there is one; extra work that lateness asks for stays within the budget; nothing is kept for a request after it is
 //! settled.
 //!
@@ -20,7 +20,8 @@
 //! |---|---|
 //! | `queue`, `batch` | what runs together, and when |
 //! | `place`, `latency` | where |
-//! | `policy`, `group` | what runs beside it |
+//! | `policy`, `group`, `pace` | what runs beside it, and how many share it |
+//! | `parity` | who is decoded from a parity, and what is kept for that |
 //! | `late`, `histogram`, `budget` | when a run is late, and what may be done about it |
 //! | `accuracy`, `promise` | how early a collage may answer where its loss is limited, and how late where latency is |
 //! | `health`, `condition` | who straggles, by its runs and by what its device says, and what such a worker is still given |
@@ -40,6 +41,8 @@ mod histogram;
 mod late;
 mod latency;
 mod map;
+mod pace;
+mod parity;
 mod place;
 mod policy;
 mod promise;
@@ -54,14 +57,15 @@ use std::collections::VecDeque;
 
 pub use accuracy::AccuracyBudget;
 pub use condition::Condition;
-pub use config::Config;
+pub use config::{Config, GridWork};
 pub use event::{
-    Action, Answer, Error, Event, Independence, JobId, Kind, Micros, RequestId, Source, WorkerId,
+    Action, Answer, Error, Event, Independence, JobId, Kind, Micros, Part, RequestId, Source,
+    WorkerId,
 };
 pub use health::{Health, HealthConfig, Scores};
 pub use map::IdMap;
 pub use place::{Placement, Role, WorkerConfig, WorkerState};
-pub use policy::{After, AfterError, MAX_RUNS, Policy, PolicyError};
+pub use policy::{After, AfterError, MAX_MEMBERS, MAX_RUNS, Policy, PolicyError, Tiling, repeats};
 pub use promise::{Objective, ObjectiveError, Promise, Promises};
 pub use stats::Stats;
 
@@ -69,6 +73,8 @@ use accuracy::Purse;
 use budget::Budget;
 use group::Groups;
 use late::Times;
+use pace::Pace;
+use parity::Codes;
 use place::Fleet;
 use promise::Ledger;
 use queue::Fifo;
@@ -89,6 +95,8 @@ pub struct Scheduler {
     /// Requests that wait for a further run beside their own, oldest first.
     copies: Fifo<RequestId>,
     groups: Groups,
+    pace: Pace,
+    codes: Codes,
     fleet: Fleet,
     times: Times,
     budget: Budget,
@@ -96,7 +104,7 @@ pub struct Scheduler {
     ledger: Option<Ledger>,
     /// Launched and not ended.
     jobs: IdMap<JobId, Job>,
-    /// Ended collages and how many of their answers are held.
+    /// Ended jobs and how many of their answers are held.
     held: IdMap<JobId, usize>,
     timers: Timers,
     actions: VecDeque<Action>,
@@ -108,6 +116,7 @@ pub struct Scheduler {
 impl Scheduler {
     /// A scheduler whose workers are all ready.
     pub fn new(config: Config) -> Self {
+        let config = config.in_order();
         Self {
             fleet: Fleet::new(&config),
             times: Times::default(),
@@ -121,6 +130,8 @@ impl Scheduler {
             queue: Fifo::default(),
             copies: Fifo::default(),
             groups: Groups::default(),
+            pace: Pace::default(),
+            codes: Codes::default(),
             jobs: IdMap::default(),
             held: IdMap::default(),
             timers: Timers::default(),
@@ -214,6 +225,7 @@ impl Scheduler {
             && self.jobs.is_empty()
             && self.held.is_empty()
             && self.groups.is_empty()
+            && self.codes.is_empty()
             && self.queue.live() == 0
             && self.copies.live() == 0
             && self.timers.len() == 0
@@ -248,11 +260,12 @@ impl Scheduler {
     fn submit(&mut self, id: RequestId, due_at: Micros, release_at: Micros, deadline_at: Micros) {
         self.stats.submitted += 1;
         let policy = self.config.policy;
-        let backed = policy.uses_collage() && self.fleet.could(Kind::Collage);
+        let backed = policy.uses_groups() && self.fleet.could(Kind::Collage);
         let based = self.fleet.could(Kind::Base);
         if self.draining {
             return self.refuse(id, Error::Closed);
-        } else if !based && !backed {
+        } else if !based && !(backed && policy.uses_collage()) {
+            // A parity is decoded with base answers.
             return self.refuse(id, Error::NoWorkers);
         } else if self.requests.len() >= self.config.queue {
             return self.refuse(

@@ -18,7 +18,7 @@ use super::latency::{Normal, Slowness};
 pub enum Role {
     /// Base batches only.
     Base,
-    /// Collages only.
+    /// Collages or parities only.
     Collage,
     /// Either.
     Both,
@@ -29,7 +29,7 @@ impl Role {
     pub fn can(self, kind: Kind) -> bool {
         match self {
             Role::Base => kind == Kind::Base,
-            Role::Collage => kind == Kind::Collage,
+            Role::Collage => kind != Kind::Base,
             Role::Both => true,
         }
     }
@@ -121,7 +121,8 @@ const KINDS: [Kind; 2] = [Kind::Base, Kind::Collage];
 fn slot(kind: Kind) -> usize {
     match kind {
         Kind::Base => 0,
-        Kind::Collage => 1,
+        // A policy has one of them.
+        Kind::Collage | Kind::Parity => 1,
     }
 }
 
@@ -216,6 +217,11 @@ impl Fleet {
     /// Workers that could take a base run now, were they free: those that share what waits.
     pub(super) fn sound(&self, kind: Kind) -> usize {
         self.sound[slot(kind)]
+    }
+
+    /// What a worker holds.
+    pub(super) fn jobs(&self, worker: WorkerId) -> &[JobId] {
+        self.workers.get(worker.0).map_or(&[], |w| &w.jobs)
     }
 
     /// Whether a worker that is not retired can run `kind`.

@@ -1,7 +1,7 @@
 //! The axis of redundancy: what runs beside a request's own base run, and when.
 //!
 //! ```text
-//! none | replicate:R | hedge:WHEN | collage[:RxC][:lazy[:WHEN]][:once] | small[:lazy[:WHEN]][:once]
+//! none | replicate:R | hedge:WHEN | collage[:RxC|:auto][:lazy[:WHEN]][:once] | small[:lazy[:WHEN]][:once] | parity:K[:once]
 //! WHEN = pXX (of the base runs' live times) | a time, such as 15ms
 //! ```
 
@@ -12,6 +12,9 @@ use super::event::Micros;
 
 /// Most runs of one request that `replicate` starts at once.
 pub const MAX_RUNS: u8 = 4;
+
+/// Most members of a parity group.
+pub const MAX_MEMBERS: usize = 16;
 
 /// Which backups a request gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,8 +34,8 @@ pub enum Policy {
     },
     /// Groups of requests are also run as one collage.
     Collage {
-        /// Rows and columns of the canvas; `None` leaves them to the driver's own setting.
-        grid: Option<(usize, usize)>,
+        /// How large its canvases are.
+        grid: Tiling,
         /// `None`: every group, alongside (eager). Else only requests whose base run takes longer than this, packed
         /// together wherever they come from (lazy).
         lazy: Option<After>,
@@ -46,6 +49,32 @@ pub enum Policy {
         /// As of `Collage`.
         resend: bool,
     },
+    /// Groups of requests are also run as one parity query, from whose logits the one answer that is missing is
+    /// decoded (Kosaian et al., SOSP 2019).
+    Parity {
+        /// Of a group; 2 to [`MAX_MEMBERS`].
+        members: usize,
+        /// As of `Collage`.
+        resend: bool,
+    },
+}
+
+/// How large a collage's canvas is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tiling {
+    /// As the driver's own setting has it.
+    Own,
+    /// Rows and columns.
+    Grid(usize, usize),
+    /// By load: the largest of the driver's grids that requests fill while a group waits.
+    Auto,
+}
+
+/// How often each of so many members stands in a parity query of so many slots: a partial group's members are
+/// repeated in their order until it is full.
+pub fn repeats(slots: usize, members: usize, index: usize) -> usize {
+    let members = members.max(1);
+    slots / members + usize::from(index < slots % members)
 }
 
 impl Default for Policy {
@@ -57,7 +86,7 @@ impl Default for Policy {
 impl Policy {
     /// Eager, with the driver's grid, re-sending what is late when the collage is missing.
     pub const COLLAGE: Policy = Policy::Collage {
-        grid: None,
+        grid: Tiling::Own,
         lazy: None,
         resend: true,
     };
@@ -67,10 +96,37 @@ impl Policy {
         matches!(self, Policy::Collage { .. } | Policy::Small { .. })
     }
 
+    /// Whether requests are gathered into groups, for whose runs it needs workers beside those of base runs.
+    pub fn uses_groups(self) -> bool {
+        self.uses_collage() || self.parity().is_some()
+    }
+
+    /// Members of a parity group, where groups have parities.
+    pub fn parity(self) -> Option<usize> {
+        match self {
+            Policy::Parity { members, .. } => Some(members.clamp(2, MAX_MEMBERS)),
+            _ => None,
+        }
+    }
+
+    /// Whether its grid follows the load.
+    pub fn is_auto(self) -> bool {
+        matches!(
+            self,
+            Policy::Collage {
+                grid: Tiling::Auto,
+                ..
+            }
+        )
+    }
+
     /// Rows and columns of its canvas, where the policy says them.
     pub fn grid(self) -> Option<(usize, usize)> {
         match self {
-            Policy::Collage { grid, .. } => grid,
+            Policy::Collage {
+                grid: Tiling::Grid(rows, cols),
+                ..
+            } => Some((rows, cols)),
             Policy::Small { .. } => Some((1, 1)),
             _ => None,
         }
@@ -105,7 +161,9 @@ impl Policy {
     pub(super) fn resends(self) -> bool {
         matches!(
             self,
-            Policy::Collage { resend: true, .. } | Policy::Small { resend: true, .. }
+            Policy::Collage { resend: true, .. }
+                | Policy::Small { resend: true, .. }
+                | Policy::Parity { resend: true, .. }
         )
     }
 }
@@ -143,10 +201,15 @@ impl fmt::Display for Policy {
             Policy::Hedge { after } => return write!(f, "hedge:{after}"),
             Policy::Collage { lazy, resend, .. } => ("collage", lazy, resend),
             Policy::Small { lazy, resend } => ("small", lazy, resend),
+            Policy::Parity { resend, .. } => ("parity", None, resend),
         };
         f.write_str(name)?;
         if let (Some((rows, cols)), "collage") = (self.grid(), name) {
             write!(f, ":{rows}x{cols}")?;
+        } else if self.is_auto() {
+            f.write_str(":auto")?;
+        } else if let Some(members) = self.parity() {
+            write!(f, ":{members}")?;
         }
         match lazy {
             Some(After::P95) => f.write_str(":lazy")?,
@@ -163,7 +226,7 @@ impl fmt::Display for Policy {
 pub enum PolicyError {
     /// Its first word is no policy's name.
     #[error(
-        "no policy is called \"{given}\"; expected none, replicate:R, hedge:WHEN, collage[:RxC][:lazy] or small[:lazy]"
+        "no policy is called \"{given}\"; expected none, replicate:R, hedge:WHEN, collage[:RxC|:auto][:lazy], small[:lazy] or parity:K"
     )]
     Unknown {
         /// What was given.
@@ -183,7 +246,9 @@ pub enum PolicyError {
 
 const RUNS: &str = "runs from 2 to 4";
 const WHEN: &str = "p50 to p99.9 or a time such as 15ms, up to a day";
-const GRID: &str = "ROWSxCOLS from 1x1 to 64x64";
+const GRID: &str = "auto, or ROWSxCOLS from 1x1 to 64x64";
+const MEMBERS: &str = "members from 2 to 16";
+const ONCE: &str = "once, or nothing";
 const OPTIONS: &str = "lazy, lazy:WHEN or once";
 
 impl FromStr for Policy {
@@ -209,6 +274,19 @@ impl FromStr for Policy {
                 Ok(Policy::Hedge { after })
             }
             "collage" | "small" => backed(name, rest).map_err(|(field, what)| error(field, what)),
+            "parity" => {
+                let (members, once) = rest.split_once(':').unwrap_or((rest, ""));
+                let count = members.parse().ok();
+                let count = count.filter(|k| (2..=MAX_MEMBERS).contains(k));
+                let members = count.ok_or_else(|| error(members, MEMBERS))?;
+                match once {
+                    "" | "once" => Ok(Policy::Parity {
+                        members,
+                        resend: once.is_empty(),
+                    }),
+                    field => Err(error(field, ONCE)),
+                }
+            }
             _ => Err(PolicyError::Unknown {
                 given: s.to_owned(),
             }),
@@ -219,12 +297,16 @@ impl FromStr for Policy {
 /// The fields of `collage` and `small`; of a wrong one itself and what was expected.
 fn backed<'a>(name: &str, rest: &'a str) -> Result<Policy, (&'a str, &'static str)> {
     let mut fields = rest.split(':').filter(|_| !rest.is_empty()).peekable();
-    let mut grid = None;
+    let mut grid = Tiling::Own;
     if let Some(field) = fields.next_if(|f| name == "collage" && *f != "lazy" && *f != "once") {
         let side = |text: &str| text.parse().ok().filter(|n| (1..=64).contains(n));
         let sides = field.split_once('x');
         let sides = sides.and_then(|(r, c)| Some((side(r)?, side(c)?)));
-        grid = Some(sides.ok_or((field, GRID))?);
+        grid = match sides {
+            Some((rows, cols)) => Tiling::Grid(rows, cols),
+            None if field == "auto" => Tiling::Auto,
+            None => return Err((field, GRID)),
+        };
     }
     let mut lazy = None;
     if fields.next_if_eq(&"lazy").is_some() {
@@ -289,6 +371,10 @@ mod tests {
             "collage",
             "collage:3x3",
             "collage:lazy",
+            "collage:auto",
+            "collage:auto:lazy:once",
+            "parity:2",
+            "parity:4:once",
             "collage:2x4:lazy",
             "collage:3x3:lazy:160ms",
             "collage:3x3:lazy:p99:once",
@@ -321,6 +407,11 @@ mod tests {
             ("collage:3x3:sometimes", "sometimes", OPTIONS),
             ("collage:3x3:lazy:p95:x", "x", OPTIONS),
             ("small:2x2", "2x2", OPTIONS),
+            ("parity", "", MEMBERS),
+            ("parity:1", "1", MEMBERS),
+            ("parity:17", "17", MEMBERS),
+            ("parity:2:lazy", "lazy", ONCE),
+            ("small:auto", "auto", OPTIONS),
             ("none:1", "1", "nothing after none"),
         ] {
             let (policy, field) = (text.to_owned(), field.to_owned());
@@ -331,7 +422,7 @@ mod tests {
             };
             assert_eq!(text.parse::<Policy>(), Err(error), "{text}");
         }
-        for text in ["", "hedged", "Collage", "parity:2"] {
+        for text in ["", "hedged", "Collage", "parities"] {
             let error = text.parse::<Policy>().expect_err(text).to_string();
             assert!(error.starts_with("no policy is called"), "{error}");
         }

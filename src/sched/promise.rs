@@ -219,7 +219,7 @@ impl Scheduler {
     pub(super) fn waits_on(&mut self, id: RequestId) -> Option<Micros> {
         let ledger = self.ledger.as_mut().filter(|_| self.purse.is_none())?;
         let request = self.requests.get_mut(&id).filter(|r| !r.waits_on)?;
-        if request.base == Base::Exhausted && !request.copies.are_running() {
+        if request.base == Base::Exhausted && request.copies.count() == 0 {
             return None; // nothing is left to wait for
         }
         let last = last_moment(request.due_at, request.deadline_at);

@@ -16,7 +16,7 @@ pub(super) enum Base {
     Exhausted,
 }
 
-/// Where a request's collage answer is.
+/// Where the answer of a request's collage or parity is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Backup {
     /// There is none: no policy asked for it, it abstained or it was given up.
@@ -85,9 +85,9 @@ impl Copies {
             .any(|run| run.worker == worker)
     }
 
-    /// Whether any may still answer.
-    pub(super) fn are_running(&self) -> bool {
-        self.running.iter().any(Option::is_some)
+    /// How many may still answer.
+    pub(super) fn count(&self) -> usize {
+        self.running.iter().flatten().count()
     }
 
     /// Whether one was started or is to be for the request's own sake.
@@ -133,6 +133,8 @@ pub(super) enum Cause {
     Probe,
     /// A group's collage.
     Group,
+    /// A group's parity.
+    Parity,
 }
 
 #[derive(Debug)]
@@ -140,8 +142,10 @@ pub(super) struct Job {
     pub(super) cause: Cause,
     pub(super) worker: WorkerId,
     pub(super) ids: Vec<RequestId>,
+    /// Places in its input, of which its ids fill some.
+    pub(super) slots: usize,
     pub(super) launched_at: Micros,
-    /// Of a collage: runs of its group that failed before.
+    /// Of a collage or a parity: runs of its group that failed before.
     pub(super) attempts: u32,
     /// Of its ids: cancelled while it ran.
     pub(super) cancelled: u64,
@@ -151,6 +155,7 @@ impl Job {
     pub(super) fn kind(&self) -> Kind {
         match self.cause {
             Cause::Group => Kind::Collage,
+            Cause::Parity => Kind::Parity,
             Cause::Own | Cause::Copy | Cause::Probe => Kind::Base,
         }
     }
@@ -162,6 +167,7 @@ impl Job {
             job,
             kind: self.kind(),
             ids,
+            slots: self.slots,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! How requests end: the first acceptable answer wins, exactly once.
 //!
 //! - A base answer by the deadline is always acceptable, from whichever of the request's runs.
-//! - A collage answer is acceptable from `release_at` on, if its confidence is enough; until then it is held.
-//! - A request whose base can no longer come and that no collage may answer fails at once.
+//! - A collage answer is acceptable from `release_at` on, if its confidence is enough, and a decoded one too; until then
+//!   it is held.
+//! - A request whose base can no longer come and that no collage or parity may answer fails at once.
 //! - At the deadline the rest fail.
 
 use super::event::{
@@ -10,7 +11,7 @@ use super::event::{
 };
 use super::request::{Backup, Base, Cause, Job, Request};
 use super::timers::{Due, Timer};
-use super::{Scheduler, accuracy, batch, late};
+use super::{Scheduler, accuracy, batch, late, parity};
 
 impl Scheduler {
     /// Settles what fell due strictly before `now`, or by `now`.
@@ -30,7 +31,7 @@ impl Scheduler {
     }
 
     /// The release time of a request whose collage answer is held has come.
-    fn release(&mut self, id: RequestId) {
+    pub(super) fn release(&mut self, id: RequestId) {
         let Some(request) = self.requests.get(&id) else {
             return;
         };
@@ -61,9 +62,14 @@ impl Scheduler {
         }
         // A driver that woke up late must not turn a missed deadline into an answer.
         if self.now <= request.deadline_at {
-            let independence = self.independence(request, worker);
+            let mut independence = self.independence(request, worker);
+            let mut source = Source::Collage;
+            if let Some((decode, apart)) = self.decoding(id, job, independence) {
+                (source, independence) = (Source::Parity, apart);
+                self.actions.push_back(decode);
+            }
             let answer = Answer {
-                source: Source::Collage,
+                source,
                 job,
                 index,
                 worker,
@@ -78,7 +84,7 @@ impl Scheduler {
         let Some(job) = self.jobs.remove(&id) else {
             return;
         };
-        let run = (job.kind(), job.ids.len());
+        let run = (job.kind(), job.slots);
         let time = self
             .fleet
             .succeed(worker, id, run, job.launched_at, self.now);
@@ -95,11 +101,16 @@ impl Scheduler {
                 }
                 self.collage_done(id, &job, confidences);
             }
+            Kind::Parity => self.parity_done(id),
         }
         self.spare.give(job.ids);
     }
 
     fn base_done(&mut self, id: JobId, job: &Job) {
+        let is_coded = self.config.policy.parity().is_some();
+        if is_coded {
+            self.learn(id, job);
+        }
         let mut missing = 0;
         for (index, &request_id) in job.ids.iter().enumerate() {
             let Some(request) = self.requests.get(&request_id) else {
@@ -126,7 +137,12 @@ impl Scheduler {
             Cause::Own => self.stats.late += missing - job.cancelled.min(missing),
             _ => self.stats.copies_unneeded += missing,
         }
-        self.actions.push_back(Action::Forget { job: id });
+        if is_coded {
+            self.decode_with(job);
+            self.unhold(id);
+        } else {
+            self.actions.push_back(Action::Forget { job: id });
+        }
     }
 
     fn collage_done(&mut self, id: JobId, job: &Job, confidences: &[f32]) {
@@ -177,7 +193,7 @@ impl Scheduler {
     }
 
     /// What the request's last base run and its backup on that worker did not share.
-    fn independence(&self, request: &Request, backup: WorkerId) -> Independence {
+    pub(super) fn independence(&self, request: &Request, backup: WorkerId) -> Independence {
         match request.base_worker {
             Some(base) if base == backup => Independence::None,
             Some(base) if self.fleet.device(base) == self.fleet.device(backup) => {
@@ -193,6 +209,9 @@ impl Scheduler {
         let Some(job) = self.jobs.remove(&id) else {
             return;
         };
+        if job.kind() == Kind::Base {
+            self.lost_of_settled(&job.ids);
+        }
         match job.cause {
             Cause::Own => {
                 for &request_id in job.ids.iter().rev() {
@@ -207,7 +226,7 @@ impl Scheduler {
                     }
                 }
             }
-            Cause::Group => self.retry_collage(&job),
+            Cause::Group | Cause::Parity => self.retry_collage(id, &job),
         }
     }
 
@@ -236,13 +255,13 @@ impl Scheduler {
         }
     }
 
-    fn retry_collage(&mut self, job: &Job) {
-        let members: Vec<_> = job
-            .ids
-            .iter()
-            .copied()
-            .filter(|id| self.requests.contains_key(id))
-            .collect();
+    fn retry_collage(&mut self, failed: JobId, job: &Job) {
+        self.dissolve_code(failed);
+        let waits = |id: &RequestId| {
+            let backup = self.requests.get(id).map(|r| r.backup);
+            matches!(backup, Some(Backup::Running { job, .. }) if job == failed)
+        };
+        let members: Vec<_> = job.ids.iter().copied().filter(waits).collect();
         if members.is_empty() {
             return;
         }
@@ -285,8 +304,12 @@ impl Scheduler {
         let Some(request) = self.requests.get(&id) else {
             return;
         };
-        let is_alone = request.backup == Backup::None && !request.copies.are_running();
-        if request.base == Base::Exhausted && is_alone {
+        if !parity::is_without_runs(request) {
+            return;
+        }
+        if request.backup != Backup::None {
+            self.lost_to_code(id);
+        } else {
             let error = match self.fleet.could(Kind::Base) {
                 true => Error::Failed {
                     attempts: request.attempts,
@@ -335,16 +358,17 @@ impl Scheduler {
             Backup::Grouped(group) => {
                 self.stats.collages_saved += u64::from(self.groups.leave(group))
             }
-            Backup::Held { job, .. } => {
+            Backup::Held { job, .. } if self.config.policy.parity().is_none() => {
                 self.stats.unneeded += u64::from(!from_collage);
                 self.unhold(job);
             }
-            Backup::Running { .. } | Backup::None => {}
+            Backup::Held { .. } | Backup::Running { .. } | Backup::None => {}
         }
+        self.leave_code(id, &request);
     }
 
     /// One answer fewer is held from this job's results.
-    fn unhold(&mut self, job: JobId) {
+    pub(super) fn unhold(&mut self, job: JobId) {
         if let Some(held) = self.held.get_mut(&job) {
             *held -= 1;
             if *held == 0 {
@@ -370,6 +394,7 @@ impl Scheduler {
                 Source::Base => &mut stats.base,
                 Source::Collage => &mut stats.collage,
                 Source::Copy => &mut stats.copies,
+                Source::Parity => &mut stats.parity,
             },
             Err(Error::DeadlineExceeded) => &mut stats.deadline_exceeded,
             Err(Error::Overloaded { .. }) => &mut stats.overloaded,

@@ -1,7 +1,7 @@
 //! What the scheduler counts.
 
 /// Counts since the start. Each submitted request ends in exactly one of the outcomes from `base` to `closed`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Stats {
     /// Requests submitted, whatever became of them.
     pub submitted: u64,
@@ -11,6 +11,8 @@ pub struct Stats {
     pub collage: u64,
     /// Answered by a further run of the base model: a replica, a hedge, a re-sent request or a probe.
     pub copies: u64,
+    /// Decoded from their group's parity and its other answers.
+    pub parity: u64,
     /// Failed: no answer by the deadline.
     pub deadline_exceeded: u64,
     /// Refused: the queue was full.
@@ -43,7 +45,13 @@ pub struct Stats {
     pub collage_runs: u64,
     /// Tiles filled in them.
     pub collage_tiles: u64,
-    /// Groups whose collage was never launched because every member was answered before.
+    /// Parity jobs launched.
+    pub parity_runs: u64,
+    /// Their members.
+    pub parity_images: u64,
+    /// Work of the collage and parity jobs launched, in base runs of one image.
+    pub group_work: f64,
+    /// Groups whose collage or parity was never launched because every member was answered before.
     pub collages_saved: u64,
     /// Requests settled before their base run was launched.
     pub bases_saved: u64,
@@ -54,7 +62,7 @@ pub struct Stats {
 impl Stats {
     /// Requests that got an answer.
     pub fn answered(&self) -> u64 {
-        self.base + self.collage + self.copies
+        self.base + self.collage + self.copies + self.parity
     }
 
     /// Requests that were settled, answered or not.

@@ -177,10 +177,10 @@ impl Service {
         (0..AT.len() - 1).map(part).sum::<f64>() / 1e6
     }
 
-    /// Multiply-accumulates of one tile of a measured collage over those of a base run of one image: of this grid if
-    /// it was measured, else of any.
-    pub fn tile_work(&self, grid: (usize, usize)) -> Option<f64> {
-        let this = self.collages.iter().find(|(g, ..)| *g == [grid.0, grid.1]);
+    /// Multiply-accumulates of one tile of a measured collage over those of a base run of one image: of a grid of so
+    /// many tiles if one was measured, else of any.
+    pub fn tile_work(&self, tiles: usize) -> Option<f64> {
+        let this = self.collages.iter().find(|(g, ..)| g[0] * g[1] == tiles);
         let ([rows, cols], macs, _) = this.or(self.collages.first())?;
         let tiles = (rows * cols) as f64;
         let work = *macs as f64 / tiles / self.base_macs as f64;
@@ -195,17 +195,20 @@ impl Service {
         }
     }
 
-    /// Of runs of a collage of this grid and work, in base runs of one image.
-    pub(super) fn collage(&self, grid: (usize, usize), work: f64) -> Of<'_> {
-        match self.collages.iter().find(|(g, ..)| *g == [grid.0, grid.1]) {
-            Some((_, _, times)) => Of {
-                by_images: Steps::One(times),
-                times: 1.0,
-            },
-            None => Of {
-                by_images: Steps::Many(&self.base[..1]),
-                times: work,
-            },
+    /// Of runs of a collage of so many tiles, if one was measured.
+    pub(super) fn collage(&self, tiles: usize) -> Option<Of<'_>> {
+        let this = self.collages.iter().find(|(g, ..)| g[0] * g[1] == tiles);
+        this.map(|(_, _, times)| Of {
+            by_images: Steps::One(times),
+            times: 1.0,
+        })
+    }
+
+    /// Of runs that are this multiple of a base run of one image.
+    pub(super) fn of_work(&self, work: f64) -> Of<'_> {
+        Of {
+            by_images: Steps::Many(&self.base[..1]),
+            times: work,
         }
     }
 }
@@ -307,9 +310,10 @@ mod tests {
             row("collage", "3x3", 8, 720, 9.0),
         ];
         let service = parse(&rows).expect("sound");
-        assert_eq!(service.collage((3, 3), 0.9).us(1, 0.2), 3e3);
-        assert_eq!(service.collage((2, 2), 0.4).us(1, 0.2), 400.0);
-        assert_eq!(service.tile_work((2, 2)), Some(0.1));
+        assert_eq!(service.collage(9).expect("measured").us(1, 0.2), 3e3);
+        assert!(service.collage(4).is_none());
+        assert_eq!(service.of_work(0.4).us(1, 0.2), 400.0);
+        assert_eq!(service.tile_work(4), Some(0.1));
     }
 
     #[test]

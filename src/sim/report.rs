@@ -44,9 +44,11 @@ pub struct Figures {
     pub by_collage: f64,
     /// Answered by another run of the base.
     pub by_copy: f64,
-    /// Backup runs over base runs of one image, a collage counted as one run; probes included.
+    /// Decoded from their group's parity.
+    pub by_parity: f64,
+    /// Backup runs over base runs of one image, a collage or a parity counted as one run; probes included.
     pub extra_runs: f64,
-    /// The same with a collage counted by its work.
+    /// The same with a collage and a parity counted by their work.
     pub extra_work: f64,
     /// Of those runs: probes of workers under watch.
     pub probe_runs: f64,
@@ -97,6 +99,7 @@ impl Tally {
             (&mut sum.base, after.base, before.base),
             (&mut sum.collage, after.collage, before.collage),
             (&mut sum.copies, after.copies, before.copies),
+            (&mut sum.parity, after.parity, before.parity),
             (&mut sum.base_images, after.base_images, before.base_images),
             (&mut sum.copy_images, after.copy_images, before.copy_images),
             (
@@ -104,20 +107,21 @@ impl Tally {
                 after.collage_runs,
                 before.collage_runs,
             ),
+            (&mut sum.parity_runs, after.parity_runs, before.parity_runs),
             (&mut sum.probe_runs, after.probe_runs, before.probe_runs),
         ];
         for (sum, after, before) in counts {
             *sum += after - before;
         }
+        sum.group_work += after.group_work - before.group_work;
     }
 
     fn figures(mut self, setup: &Setup) -> Figures {
-        let collage_work = setup.scheduler.collage_work;
         let (stats, requests) = (self.stats, self.requests.len().max(1) as f64);
         let share = |count: u64| count as f64 / requests;
         let base = stats.base_images.max(1) as f64;
         let further = (stats.copy_images + stats.probe_runs) as f64;
-        let collages = stats.collage_runs as f64;
+        let groups = (stats.collage_runs + stats.parity_runs) as f64;
         let request = Latency::of(&mut self.requests);
         Figures {
             request,
@@ -126,8 +130,9 @@ impl Tally {
             by_base: share(stats.base),
             by_collage: share(stats.collage),
             by_copy: share(stats.copies),
-            extra_runs: (further + collages) / base,
-            extra_work: (further + collages * collage_work) / base,
+            by_parity: share(stats.parity),
+            extra_runs: (further + groups) / base,
+            extra_work: (further + stats.group_work) / base,
             probe_runs: stats.probe_runs as f64 / base,
             promises: Promises::of(setup, &self.requests, &stats),
         }

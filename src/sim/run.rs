@@ -173,14 +173,15 @@ impl<'a> One<'a> {
                     job,
                     kind,
                     ids,
+                    slots,
                 } => {
-                    let time = self.machines.time(worker.0, kind, ids.len(), self.now);
+                    let time = self.machines.time(worker.0, kind, slots, self.now);
                     let at = self.now.saturating_add(time);
                     self.ends.push(Reverse((at, job, worker, ids.len())));
                     self.scheduler.recycle(ids);
                 }
                 Action::Settle { id, outcome } => self.settle(id, outcome),
-                Action::Forget { .. } | Action::Retire { .. } => {}
+                Action::Decode { .. } | Action::Forget { .. } | Action::Retire { .. } => {}
             }
         }
     }

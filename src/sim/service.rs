@@ -1,8 +1,8 @@
 //! How long a run takes on a worker: its own time, and what stragglers make of it.
 
 use super::Setup;
-use super::measured::Of;
-use crate::sched::{Kind, Micros};
+use super::measured::{Of, Service};
+use crate::sched::{Config, GridWork, Kind, Micros};
 use crate::straggler::{Dice, Luck, Own};
 
 /// Where neither service times nor a trace say it, a base run takes this long for each image.
@@ -14,14 +14,48 @@ const OWN: u64 = 1 << 62;
 pub(super) struct Machines<'a> {
     setup: &'a Setup,
     workers: Vec<Machine>,
-    /// Service times of the base and of this policy's collage.
-    own: Option<[Of<'a>; 2]>,
+    own: Option<Measured<'a>>,
 }
 
 /// One worker: the n-th run on it has the same luck whatever else happens.
 struct Machine {
     luck: Luck,
     dice: Dice,
+}
+
+/// Service times of what this policy runs.
+struct Measured<'a> {
+    base: Of<'a>,
+    /// By tiles of the grid.
+    collages: Vec<(usize, Of<'a>)>,
+    parity: Of<'a>,
+}
+
+impl<'a> Measured<'a> {
+    fn new(service: &'a Service, scheduler: &Config) -> Self {
+        let collage = |grid: &GridWork| {
+            let measured = service.collage(grid.tiles);
+            (
+                grid.tiles,
+                measured.unwrap_or_else(|| service.of_work(grid.work)),
+            )
+        };
+        Self {
+            base: service.base(),
+            collages: scheduler.grids.iter().map(collage).collect(),
+            parity: service.of_work(scheduler.parity_work),
+        }
+    }
+
+    fn of(&self, kind: Kind, slots: usize) -> (&Of<'a>, usize) {
+        let collage = || self.collages.iter().find(|(tiles, _)| *tiles == slots);
+        match kind {
+            Kind::Base => (&self.base, slots),
+            // A collage is launched on one of the scheduler's grids.
+            Kind::Collage => (collage().map_or(&self.base, |(_, of)| of), 1),
+            Kind::Parity => (&self.parity, 1),
+        }
+    }
 }
 
 impl<'a> Machines<'a> {
@@ -32,27 +66,26 @@ impl<'a> Machines<'a> {
             luck,
             dice: Dice::new(seed, OWN | i as u64),
         };
-        // A policy that does not say its grid is simulated at the paper's.
-        let grid = setup.scheduler.policy.grid().unwrap_or((3, 3));
-        let service = setup.service.as_ref();
         Self {
             setup,
             workers: lucks.map(machine).collect(),
-            own: service.map(|s| [s.base(), s.collage(grid, setup.scheduler.collage_work)]),
+            own: setup
+                .service
+                .as_ref()
+                .map(|s| Measured::new(s, &setup.scheduler)),
         }
     }
 
     /// Of a run that begins now.
-    pub(super) fn time(&mut self, worker: usize, kind: Kind, images: usize, now: Micros) -> Micros {
+    pub(super) fn time(&mut self, worker: usize, kind: Kind, slots: usize, now: Micros) -> Micros {
         let Machine { luck, dice } = &mut self.workers[worker];
-        let work = match kind {
-            Kind::Base => images as f64,
-            Kind::Collage => self.setup.scheduler.collage_work,
-        };
-        let own = match (&self.own, kind) {
-            (None, _) => Own::Assumed(DEFAULT_US * work),
-            (Some([base, _]), Kind::Base) => Own::Known(base.us(images, dice.uniform())),
-            (Some([_, collage]), Kind::Collage) => Own::Known(collage.us(1, dice.uniform())),
+        let work = self.setup.scheduler.work(kind, slots);
+        let own = match &self.own {
+            None => Own::Assumed(DEFAULT_US * work),
+            Some(own) => {
+                let (times, images) = own.of(kind, slots);
+                Own::Known(times.us(images, dice.uniform()))
+            }
         };
         (luck.time(own, work, now).round() as Micros).max(1)
     }

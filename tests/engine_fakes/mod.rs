@@ -11,7 +11,7 @@ use std::time::Duration;
 use collage::backend::{
     BackendError, BackendKind, Device, DeviceInfo, Input, Output, Program, Scored,
 };
-use collage::engine::{Engine, Plans, RequestOptions, Restart, Setup, Stats, Ticket};
+use collage::engine::{Engine, Head, Parity, Plans, RequestOptions, Restart, Setup, Stats, Ticket};
 use collage::image::Image;
 use collage::model::plan::{
     Encode, Filter, Grid, Plan, Preprocessing, Step, Value, ValueId, Weights,
@@ -27,6 +27,8 @@ pub struct Call {
     pub collage: bool,
     /// Classes of the images.
     pub images: Vec<u8>,
+    /// Most images of the plan.
+    pub capacity: usize,
 }
 
 type Behaviour = dyn Fn(&Call) -> Result<(), BackendError> + Send + Sync;
@@ -96,6 +98,14 @@ impl Fake {
 
 /// In the place of a worker's index: an injected load.
 pub const CONTENTION: usize = usize::MAX;
+impl Fake {
+    /// What the plans of these runs hold, in order.
+    pub fn capacities(&self, collage: bool) -> Vec<usize> {
+        let calls = self.calls.lock().expect("not poisoned");
+        let runs = calls.iter().filter(|c| c.collage == collage);
+        runs.map(|c| c.capacity).collect()
+    }
+}
 
 /// Index in the worker's thread name.
 fn this_worker() -> usize {
@@ -120,6 +130,7 @@ impl Device for Fake {
             worker: this_worker(),
             collage,
             images: Vec::new(),
+            capacity: plan.capacity(),
         })?;
         Ok(Box::new(FakeProgram {
             plan,
@@ -155,9 +166,13 @@ impl Program for FakeProgram {
             worker: this_worker(),
             collage,
             images: classes,
+            capacity: self.plan.capacity(),
         };
         self.calls.lock().expect("not poisoned").push(call.clone());
         (self.on_run)(&call)?;
+        if self.plan.name.starts_with("coded") {
+            return Ok(Output::Tensor(self.logits(images)));
+        }
         let row = |image: &Image| {
             let [class, confidence, _] = image.pixels()[..3] else {
                 panic!("an image has a pixel")
@@ -180,6 +195,41 @@ impl Program for FakeProgram {
                 .map(row)
                 .collect(),
         ))
+    }
+}
+
+impl FakeProgram {
+    /// Linear in the images: 1 for the class of one. Of a parity the mean of all, else a row each.
+    fn logits(&self, images: &[Image]) -> Vec<f32> {
+        const CLASSES: usize = 16;
+        let is_parity = self.plan.name == "coded parity";
+        let rows = if is_parity { 1 } else { self.plan.batch };
+        let mut logits = vec![0.0; rows * CLASSES];
+        for (i, image) in images.iter().enumerate() {
+            let row = if is_parity { 0 } else { i };
+            let share = if is_parity { images.len() as f32 } else { 1.0 };
+            logits[row * CLASSES + usize::from(image.pixels()[0])] += 1.0 / share;
+        }
+        logits
+    }
+}
+
+/// Base plans of logits, and a parity of so many images.
+pub fn coded_plans(members: usize) -> Plans {
+    let grid = Grid {
+        rows: members,
+        cols: 1,
+    };
+    Plans {
+        base: [1, 2].map(|batch| plan("coded", batch, Grid::ONE)).to_vec(),
+        collage: Vec::new(),
+        parity: Some(Parity {
+            plan: plan("coded parity", 1, grid),
+            head: Head {
+                k: 1,
+                temperature: 1.0,
+            },
+        }),
     }
 }
 
@@ -220,13 +270,23 @@ fn plan(name: &str, batch: usize, grid: Grid) -> Arc<Plan> {
     })
 }
 
+/// The collage on a square grid.
+pub fn collage_plan(side: usize) -> Arc<Plan> {
+    let grid = Grid {
+        rows: side,
+        cols: side,
+    };
+    plan("collage", 1, grid)
+}
+
 /// Base plans for 1, 2, 4 and 8 images, and a collage of 2x2.
 pub fn plans() -> Plans {
     Plans {
         base: [1, 2, 4, 8]
             .map(|batch| plan("base", batch, Grid::ONE))
             .to_vec(),
-        collage: Some(plan("collage", 1, Grid { rows: 2, cols: 2 })),
+        collage: vec![collage_plan(2)],
+        parity: None,
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use collage::sched::{
     Action, Answer, Condition, Config, Error, Event, Health, Independence, JobId, Kind, Micros,
-    Placement, Policy, RequestId, Scheduler, Source, WorkerId, WorkerState,
+    Part, Placement, Policy, RequestId, Scheduler, Source, WorkerId, WorkerState, repeats,
 };
 
 /// What the script does to the scheduler.
@@ -109,6 +109,7 @@ pub struct Job {
     worker: usize,
     kind: Kind,
     ids: Vec<RequestId>,
+    slots: usize,
 }
 
 /// Drives a scheduler through a script and checks every action.
@@ -123,6 +124,12 @@ pub struct Model {
     running: BTreeMap<JobId, Job>,
     /// Ended and not forgotten.
     ended: BTreeMap<JobId, Job>,
+    /// Requests of which a base run ended.
+    answered: BTreeSet<RequestId>,
+    /// What the next settlement is decoded from: whose it is, and the workers of all runs that it needs.
+    decoded: Option<(RequestId, JobId, Vec<usize>)>,
+    /// Work of the collages launched.
+    collage_work: f64,
     state: Vec<WorkerState>,
     pub log: Vec<(Micros, Action)>,
     /// Events that the scheduler was told.
@@ -143,6 +150,9 @@ impl Model {
             settled: BTreeMap::new(),
             running: BTreeMap::new(),
             ended: BTreeMap::new(),
+            answered: BTreeSet::new(),
+            decoded: None,
+            collage_work: 0.0,
             state: vec![WorkerState::Ready; script.config.workers.len()],
             log: Vec::new(),
             events: 0,
@@ -298,6 +308,9 @@ impl Model {
             let confidences = (0..run.ids.len())
                 .map(|i| self.script.fate.confidence(job, i))
                 .collect();
+            if run.kind == Kind::Base {
+                self.answered.extend(&run.ids);
+            }
             self.ended.insert(job, run);
             self.handle(Event::Done {
                 worker: WorkerId(worker),
@@ -328,7 +341,7 @@ impl Model {
                     (wanted.own, wanted.failures) = (None, wanted.failures + 1);
                 }
                 Kind::Base => {}
-                Kind::Collage => wanted.collage_worker = None,
+                Kind::Collage | Kind::Parity => wanted.collage_worker = None,
             }
         }
     }
@@ -340,6 +353,28 @@ impl Model {
         while let Some(action) = self.scheduler.poll_action() {
             self.log.push((self.now, action.clone()));
             self.check(action);
+        }
+        assert_eq!(self.decoded, None, "decoded for nobody");
+        self.check_decodable();
+    }
+
+    /// Nobody waits who could be answered from a parity.
+    fn check_decodable(&self) {
+        if self.script.config.accuracy.is_some() {
+            return; // may keep an answer back
+        }
+        for (job, run) in self
+            .ended
+            .iter()
+            .filter(|(_, run)| run.kind == Kind::Parity)
+        {
+            let is_missing = |id: &&RequestId| !self.answered.contains(id);
+            let missing: Vec<_> = run.ids.iter().filter(is_missing).collect();
+            if let [id] = missing[..] {
+                let is_released = self.wanted[id].release_at <= self.now;
+                let waits = !self.settled.contains_key(id);
+                assert!(!(is_released && waits), "{id} can be decoded from {job}");
+            }
         }
     }
 
@@ -378,7 +413,14 @@ impl Model {
                 job,
                 kind,
                 ids,
-            } => self.check_launch(worker.0, job, kind, ids),
+                slots,
+            } => self.check_launch(worker.0, job, (kind, slots), ids),
+            Action::Decode {
+                id,
+                parity,
+                times,
+                others,
+            } => self.check_decode(id, parity, times, others),
             Action::Settle { id, outcome } => self.check_settle(id, outcome),
             Action::Forget { job } => {
                 assert!(
@@ -394,7 +436,37 @@ impl Model {
         }
     }
 
-    fn check_launch(&mut self, worker: usize, job: JobId, kind: Kind, ids: Vec<RequestId>) {
+    /// A parity with the answers of all its other members.
+    fn check_decode(&mut self, id: RequestId, parity: JobId, times: usize, others: Vec<Part>) {
+        let run = &self.ended[&parity];
+        assert_eq!(run.kind, Kind::Parity);
+        let mut workers = vec![run.worker];
+        let mut rest = others.iter();
+        let mut slots = 0;
+        for (at, member) in run.ids.iter().enumerate() {
+            let expected = repeats(run.slots, run.ids.len(), at);
+            slots += expected;
+            if *member == id {
+                assert_eq!(times, expected);
+                continue;
+            }
+            let part = rest.next().expect("every other member's answer");
+            let base = &self.ended[&part.job];
+            assert_eq!((base.kind, part.times), (Kind::Base, expected));
+            assert_eq!(base.ids[part.index], *member, "somebody else's answer");
+            workers.push(base.worker);
+        }
+        assert_eq!((rest.next(), slots), (None, run.slots));
+        assert_eq!(self.decoded.replace((id, parity, workers)), None);
+    }
+
+    fn check_launch(
+        &mut self,
+        worker: usize,
+        job: JobId,
+        (kind, slots): (Kind, usize),
+        ids: Vec<RequestId>,
+    ) {
         let config = &self.script.config;
         assert!(
             self.ready(kind).contains(&worker),
@@ -406,11 +478,21 @@ impl Model {
             .filter(|run| run.worker == worker)
             .count();
         assert!(held < config.depth, "more jobs than a worker may hold");
-        let most = if kind == Kind::Base {
-            config.max_batch
-        } else {
-            config.tiles
+        let tiles = || config.grids.iter().map(|grid| grid.tiles);
+        let most = match kind {
+            Kind::Base => config.max_batch,
+            Kind::Collage => tiles().max().expect("a grid"),
+            Kind::Parity => config.policy.parity().expect("the policy has parities"),
         };
+        let right = match kind {
+            Kind::Base => ids.len(),
+            Kind::Collage => tiles().filter(|&t| t >= ids.len()).min().expect("it fits"),
+            Kind::Parity => most,
+        };
+        assert_eq!(slots, right, "not the smallest run that holds them");
+        if kind == Kind::Collage {
+            self.collage_work += config.work(kind, slots);
+        }
         assert!(
             (1..=most).contains(&ids.len()),
             "{} ids in one run",
@@ -439,7 +521,7 @@ impl Model {
                 .get_mut(id)
                 .expect("launched ids were submitted");
             match kind {
-                Kind::Collage => {
+                Kind::Collage | Kind::Parity => {
                     assert!(
                         !on(Kind::Base),
                         "a member shares its worker with its collage"
@@ -448,7 +530,7 @@ impl Model {
                 }
                 Kind::Base if wanted.own.is_none() => {
                     assert!(
-                        !(on(Kind::Collage) && others),
+                        !((on(Kind::Collage) || on(Kind::Parity)) && others),
                         "a member shares its worker with its collage"
                     );
                     (wanted.base_worker, wanted.own) = (Some(worker), Some(job));
@@ -459,7 +541,12 @@ impl Model {
                 }
             }
         }
-        let run = Job { worker, kind, ids };
+        let run = Job {
+            worker,
+            kind,
+            ids,
+            slots,
+        };
         assert!(
             self.running.insert(job, run).is_none(),
             "a job's name was used twice"
@@ -492,6 +579,18 @@ impl Model {
                         assert_ne!(wanted.own, Some(answer.job));
                         let truth = self.apart(wanted.base_worker, answer.worker.0);
                         assert_eq!(answer.independence, truth);
+                    }
+                    Source::Parity => {
+                        assert!(
+                            self.now >= wanted.release_at || self.script.config.accuracy.is_some(),
+                            "a decoded answer before its release"
+                        );
+                        let decoded = self.decoded.take();
+                        let (of, parity, workers) = decoded.expect("it was decoded");
+                        assert_eq!((of, parity), (id, answer.job));
+                        let apart = |&w: &usize| self.apart(wanted.base_worker, w);
+                        let truth = workers.iter().map(apart).min();
+                        assert_eq!(Some(answer.independence), truth);
                     }
                     Source::Collage => {
                         assert_eq!(run.kind, Kind::Collage);
@@ -547,7 +646,7 @@ impl Model {
         if let Some(accuracy) = config.accuracy {
             let share = (accuracy.budget / accuracy.drop).min(1.0);
             let most = share * stats.answered() as f64;
-            let given = stats.collage as f64;
+            let given = (stats.collage + stats.parity) as f64;
             assert!(
                 given <= most + 1e-6 || share >= 1.0,
                 "{given} answers from collages, {most} are paid for"
@@ -565,11 +664,7 @@ impl Model {
             );
             return;
         }
-        let collages = if lazy {
-            stats.collage_runs as f64 * config.collage_work
-        } else {
-            0.0
-        };
+        let collages = if lazy { stats.group_work } else { 0.0 };
         let extra = copies as f64 + collages;
         let most = 16.0 + config.budget * stats.submitted as f64;
         assert!(
@@ -629,6 +724,9 @@ impl Model {
         self.check_extra_work();
         self.check_promises();
         let stats = self.scheduler.stats();
+        let parities = stats.parity_runs as f64 * self.script.config.parity_work;
+        let group_work = self.collage_work + parities;
+        assert!((stats.group_work - group_work).abs() < 1e-6 * (1.0 + group_work));
         assert_eq!(stats.submitted, self.wanted.len() as u64);
         assert_eq!(stats.settled(), stats.submitted);
         assert!(

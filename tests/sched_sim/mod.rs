@@ -2,8 +2,8 @@
 #![allow(dead_code)] // each test file uses its own part
 
 use collage::sched::{
-    Action, Answer, Config, Error, Event, JobId, Kind, Micros, RequestId, Role, Scheduler, Source,
-    WorkerConfig, WorkerId,
+    Action, Answer, Config, Error, Event, GridWork, JobId, Kind, Micros, Part, RequestId, Role,
+    Scheduler, Source, WorkerConfig, WorkerId,
 };
 
 pub const NEVER: Micros = 1_000_000_000;
@@ -11,12 +11,21 @@ pub const NEVER: Micros = 1_000_000_000;
 /// A launch: where, which job, what, of whom.
 pub type Launch = (usize, JobId, Kind, Vec<u64>);
 
+/// One grid of so many tiles.
+pub fn tiles(tiles: usize) -> Vec<GridWork> {
+    vec![GridWork::new(tiles, 1.0)]
+}
+
 /// A scheduler, its clock, and what it did.
 pub struct Sim {
     pub scheduler: Scheduler,
     pub workers: usize,
     pub now: Micros,
     pub launches: Vec<Launch>,
+    /// Of all launches so far.
+    pub slots: Vec<usize>,
+    /// Who was decoded: how often it stood in the query, and with what.
+    pub decoded: Vec<(u64, usize, Vec<Part>)>,
     pub settled: Vec<(u64, Result<Answer, Error>)>,
     pub forgotten: Vec<JobId>,
     pub retired: Vec<usize>,
@@ -30,7 +39,7 @@ impl Sim {
                 .iter()
                 .map(|&(role, device)| WorkerConfig { role, device })
                 .collect(),
-            tiles: 4,
+            grids: tiles(4),
             group_wait: 1_000,
             max_batch: 4,
             ..Config::default()
@@ -41,6 +50,8 @@ impl Sim {
             scheduler: Scheduler::new(config),
             now: 0,
             launches: Vec::new(),
+            slots: Vec::new(),
+            decoded: Vec::new(),
             settled: Vec::new(),
             forgotten: Vec::new(),
             retired: Vec::new(),
@@ -56,7 +67,9 @@ impl Sim {
                     job,
                     kind,
                     ids,
+                    slots,
                 } => {
+                    self.slots.push(slots);
                     self.launches.push((
                         worker.0,
                         job,
@@ -64,6 +77,9 @@ impl Sim {
                         ids.into_iter().map(|id| id.0).collect(),
                     ));
                 }
+                Action::Decode {
+                    id, times, others, ..
+                } => self.decoded.push((id.0, times, others)),
                 Action::Settle { id, outcome } => self.settled.push((id.0, outcome)),
                 Action::Forget { job } => self.forgotten.push(job),
                 Action::Retire { worker } => self.retired.push(worker.0),

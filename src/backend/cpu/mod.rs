@@ -28,6 +28,7 @@ mod simd;
 mod top_k;
 
 use simd::Kernels;
+pub(super) use top_k::best;
 
 /// This machine's processor.
 pub struct CpuDevice {

@@ -12,11 +12,12 @@ use crate::model::plan::TopK;
 pub fn top_k(t: &TopK, logits: &[f32], classes: usize) -> Vec<Vec<Scored>> {
     logits
         .chunks_exact(classes)
-        .map(|row| best(t, row))
+        .map(|row| best(t.k, t.temperature, row))
         .collect()
 }
 
-fn best(t: &TopK, row: &[f32]) -> Vec<Scored> {
+/// One row.
+pub fn best(k: usize, temperature: f32, row: &[f32]) -> Vec<Scored> {
     let rank = |class: &u32| {
         let logit = row[*class as usize];
         if logit.is_nan() {
@@ -32,15 +33,15 @@ fn best(t: &TopK, row: &[f32]) -> Vec<Scored> {
             .unwrap_or(Ordering::Equal)
             .then(a.cmp(b))
     };
-    if t.k < classes.len() {
-        classes.select_nth_unstable_by(t.k - 1, order);
-        classes.truncate(t.k);
+    if k < classes.len() {
+        classes.select_nth_unstable_by(k - 1, order);
+        classes.truncate(k);
     }
     classes.sort_unstable_by(order);
 
     // exp(x - max) cannot overflow. f64, so that a thousand small terms lose nothing.
     let max = rank(&classes[0]);
-    let weight = |logit: f32| (f64::from(logit - max) / f64::from(t.temperature)).exp();
+    let weight = |logit: f32| (f64::from(logit - max) / f64::from(temperature)).exp();
     let sum: f64 = row.iter().map(|&x| weight(x)).sum();
     let score = |class: &u32| {
         let score = (weight(row[*class as usize]) / sum) as f32;

@@ -31,8 +31,8 @@ Base runs take 10 ms an image; or what --service measured, by their batch, with 
 a trace says, if that is longer or there is no --service. A collage whose grid was not measured
 takes its work's share of a base run.
 
-No image is classified: collage answers count as confident. Encoding and network cost nothing but
-what --service measured. The extra columns are backup runs, probes included, over base runs, and the
+No image is classified: collage answers count as confident, decoded ones as right. Encoding and
+network cost nothing but what --service measured. The extra columns are backup runs, probes included, over base runs, and the
 same weighted by their work.
 ";
 
@@ -122,6 +122,7 @@ fn figures(outcomes: &[Outcome], of: impl Fn(&Outcome) -> &Figures) -> String {
             "base",
             "collage",
             "copy",
+            "parity",
             "extra runs",
             "extra work",
             "probes",
@@ -137,12 +138,13 @@ fn figures(outcomes: &[Outcome], of: impl Fn(&Outcome) -> &Figures) -> String {
             figures.by_base,
             figures.by_collage,
             figures.by_copy,
+            figures.by_parity,
             figures.extra_runs,
             figures.extra_work,
             figures.probe_runs,
         ];
-        let [a, b, c, d, e, f, g] = parts.map(percent);
-        shares.push([outcome.policy.clone(), a, b, c, d, e, f, g]);
+        let [a, b, c, d, e, f, g, h] = parts.map(percent);
+        shares.push([outcome.policy.clone(), a, b, c, d, e, f, g, h]);
     }
     let mut parts = vec![table(&by_group, 1), table(&requests, 1), table(&shares, 1)];
     let promises = outcomes.iter().map(|o| (&*o.policy, &of(o).promises));

@@ -7,8 +7,8 @@ use clap::Args;
 use collage::config::duration;
 use collage::model::plan::Grid;
 use collage::sched::{
-    AccuracyBudget, Config, HealthConfig, Objective, ObjectiveError, Placement, Policy, Role,
-    WorkerConfig,
+    AccuracyBudget, Config, GridWork, HealthConfig, Objective, ObjectiveError, Placement, Policy,
+    Role, WorkerConfig,
 };
 use collage::sim::{Arrivals, Service, Setup};
 use collage::straggler::{Straggler, Stragglers};
@@ -76,6 +76,13 @@ pub struct Settings {
     /// 3x3 costs one run]
     #[arg(long, value_name = "SHARE")]
     tile_work: Option<f64>,
+    /// Grids of collage:auto; of a collage of fixed size those that a partial group may run on, if they are smaller
+    /// [default: 1x1,2x2,3x3 for collage:auto]
+    #[arg(long, value_name = "RxC", value_delimiter = ',')]
+    grids: Option<Vec<String>>,
+    /// Work of a run of the parity model over that of a base run [default: 1]
+    #[arg(long, value_name = "SHARE")]
+    parity_work: Option<f64>,
     /// Most hedges, re-sent requests and lazy collages, as a share of the base runs' work [default: 0.25]
     #[arg(long, value_name = "SHARE")]
     budget: Option<f64>,
@@ -152,6 +159,8 @@ impl Settings {
             service: self.service.or(next.service),
             stragglers: self.stragglers.or(next.stragglers),
             tile_work: self.tile_work.or(next.tile_work),
+            grids: self.grids.or(next.grids),
+            parity_work: self.parity_work.or(next.parity_work),
             budget: self.budget.or(next.budget),
             accuracy_budget: self.accuracy_budget.or(next.accuracy_budget),
             accuracy_drop: self.accuracy_drop.or(next.accuracy_drop),
@@ -269,7 +278,7 @@ impl Settings {
                 "--workers: {policy} needs {least} at least"
             )));
         }
-        let (base_role, own_role) = match (policy.uses_collage(), own) {
+        let (base_role, own_role) = match (policy.uses_groups(), own) {
             (false, _) => (Role::Base, Role::Base),
             (true, 0) => (Role::Both, Role::Both),
             (true, _) => (Role::Base, Role::Collage),
@@ -279,19 +288,12 @@ impl Settings {
         let workers = roles
             .enumerate()
             .map(|(device, role)| WorkerConfig { role, device });
-        let (rows, cols) = policy.grid().unwrap_or((3, 3));
-        let measured = times
-            .service
-            .as_ref()
-            .and_then(|s| s.tile_work((rows, cols)));
-        let tile_work = self.tile_work.or(measured).unwrap_or(1.0 / 9.0);
-        let tile_work = positive("--tile-work", tile_work)?;
         let budget = self.budget.unwrap_or(Config::default().budget);
         Ok(Config {
             workers: workers.collect(),
             policy,
-            tiles: rows * cols,
-            collage_work: tile_work * (rows * cols) as f64,
+            grids: self.grids(policy, times)?,
+            parity_work: positive("--parity-work", self.parity_work.unwrap_or(1.0))?,
             budget: if budget == 0.0 {
                 0.0
             } else {
@@ -315,6 +317,31 @@ impl Settings {
             },
             ..Config::default()
         })
+    }
+
+    /// Grids that the policy's collages may run on, with their work.
+    fn grids(&self, policy: Policy, times: &Times) -> Result<Vec<GridWork>, Failure> {
+        let given = self.grids.iter().flatten().map(|text| {
+            let grid: Result<Grid, _> = text.parse();
+            grid.map_err(|e| Failure::usage(format!("--grids {text}: {e}")))
+        });
+        let mut tiles = given
+            .map(|grid| grid.map(Grid::tiles))
+            .collect::<Result<Vec<_>, _>>()?;
+        if !policy.is_auto() {
+            let (rows, cols) = policy.grid().unwrap_or((3, 3));
+            tiles.retain(|&tiles| tiles < rows * cols);
+            tiles.push(rows * cols);
+        } else if tiles.is_empty() {
+            tiles = vec![1, 4, 9];
+        }
+        let work = |tiles: usize| {
+            let measured = times.service.as_ref().and_then(|s| s.tile_work(tiles));
+            let tile_work = self.tile_work.or(measured).unwrap_or(1.0 / 9.0);
+            let tile_work = positive("--tile-work", tile_work)?;
+            Ok(GridWork::new(tiles, tile_work * tiles as f64))
+        };
+        tiles.into_iter().map(work).collect()
     }
 
     fn accuracy(&self) -> Result<Option<AccuracyBudget>, Failure> {
