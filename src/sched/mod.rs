@@ -264,7 +264,7 @@ impl Scheduler {
         let based = self.fleet.could(Kind::Base);
         if self.draining {
             return self.refuse(id, Error::Closed);
-        } else if !based && !(backed && policy.uses_collage()) {
+        } else if !(based || backed && policy.uses_collage()) {
             // A parity is decoded with base answers.
             return self.refuse(id, Error::NoWorkers);
         } else if self.requests.len() >= self.config.queue {
