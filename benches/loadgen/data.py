@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import collage
 import numpy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,7 +19,7 @@ CIFAR_RECORD = 1 + 3 * 32 * 32
 class Samples:
     """Images by index, with their classes. LoadGen says which of them are to be in memory."""
 
-    def __init__(self, name: str, classes: Sequence[int], layout: str) -> None:
+    def __init__(self, name: str, classes: Sequence[int], layout: collage.Layout) -> None:
         self.name = name
         self.classes = classes
         self.layout = layout
@@ -41,7 +42,7 @@ class Samples:
 class Arrays(Samples):
     """Images that are arrays already."""
 
-    def __init__(self, name: str, images: Any, classes: Any, layout: str) -> None:
+    def __init__(self, name: str, images: Any, classes: Any, layout: collage.Layout) -> None:
         super().__init__(name, [int(c) for c in classes], layout)
         self.images = images
 

@@ -30,10 +30,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import mlperf_loadgen
-
 import collage
 import data
+import mlperf_loadgen
 import verdict
 
 HERE = Path(__file__).resolve().parent
@@ -134,7 +133,7 @@ def test_settings(given: argparse.Namespace, scenario: str) -> Any:
 
 def run(given: argparse.Namespace, scenario: str, system: System) -> Path:
     """One run of LoadGen. Returns the folder of its logs."""
-    folder = given.out / f"{given.name}-{scenario}{'-accuracy' if given.accuracy else ''}"
+    folder: Path = given.out / f"{given.name}-{scenario}{'-accuracy' if given.accuracy else ''}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     output = mlperf_loadgen.LogOutputSettings()
@@ -181,7 +180,7 @@ def mlperf_default_ms(name: str, scenario: str) -> int:
     return int(settings.min_duration_ms)
 
 
-def accuracy(given: argparse.Namespace, scenario: str, system: System, folder: Path, reference: int) -> tuple[dict[str, str], bool]:
+def accuracy(scenario: str, system: System, folder: Path, reference: int) -> tuple[dict[str, str], bool]:
     """A row of the table, and whether the answers are as accurate as MLPerf asks."""
     answers = verdict.accuracy_log(folder)
     total, right = len(system.samples), verdict.correct(answers, system.samples.classes)
@@ -250,7 +249,7 @@ def main() -> int:
             folder = run(given, scenario, system)
             if given.accuracy:
                 reference = reference_correct(given, len(samples)) if reference is None else reference
-                row, counts = accuracy(given, scenario, system, folder, reference)
+                row, counts = accuracy(scenario, system, folder, reference)
             else:
                 row, counts = performance(given, scenario, system, folder)
         for failure in system.failures[:3]:
@@ -264,4 +263,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except collage.CollageError as error:
+        sys.exit(str(error))

@@ -79,7 +79,9 @@ _capsule_rename = _declare("PyCapsule_SetName", c_int, py_object, c_char_p)
 class Described:
     """An image described for the library, and what must live until it was submitted. Used with `with`."""
 
-    def __init__(self, image: ImageLike, layout: Layout, values: tuple[float, float] | None, name: str | None) -> None:
+    def __init__(
+        self, image: ImageLike, layout: Layout, values: tuple[float, float] | None, name: str | None
+    ) -> None:
         if layout not in _LAYOUTS:
             raise ValueError(f'layout={layout!r}; expected "hwc" or "chw"')
         self.raw = _abi.Image(layout=_LAYOUTS[layout])
@@ -146,12 +148,12 @@ class Described:
         raw.type, raw.data, raw.dimensions = _TYPES[code], buffer.buf, count
         raw.shape[:count], raw.strides[:count] = shape, strides
 
-    def _take_dlpack(self, tensor: SupportsDLPack) -> None:
+    def _take_dlpack(self, tensor: Any) -> None:
         on_cuda = tensor.__dlpack_device__()[0] in _DLPACK_CUDA
         # The producer makes this stream wait for its own; the library, when it reads, waits for this stream.
         stream: dict[str, Any] = {"stream": _LEGACY_STREAM} if on_cuda else {}
         try:
-            capsule = tensor.__dlpack__(max_version=(1, 0), **stream)  # type: ignore[call-arg]
+            capsule = tensor.__dlpack__(max_version=(1, 0), **stream)
         except TypeError:  # a producer older than DLPack 1.0
             capsule = tensor.__dlpack__(**stream)
         name = _capsule_name(capsule)
