@@ -1,4 +1,4 @@
-//! Embeds compiled kernels: with `COLLAGE_EMBED_CUBINS=DIR`, the files of DIR that `collage compile --out DIR` has made, so
+//! Names the C library, and embeds compiled kernels: with `COLLAGE_EMBED_CUBINS=DIR`, the files of DIR that `collage compile --out DIR` has made, so
 //! that the binary needs no compiler where it runs. Without it, none.
 
 use std::path::PathBuf;
@@ -6,6 +6,7 @@ use std::{env, fs};
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    name_library();
     println!("cargo::rerun-if-env-changed=COLLAGE_EMBED_CUBINS");
     let mut files: Vec<PathBuf> = Vec::new();
     if let Some(folder) = env::var_os("COLLAGE_EMBED_CUBINS").filter(|f| !f.is_empty()) {
@@ -30,4 +31,14 @@ fn main() {
     list += "];\n";
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
     fs::write(out.join("embedded_cubins.rs"), list).expect("OUT_DIR can be written");
+}
+
+/// With the feature `capi`: a program that is linked to the library asks for it by this name ever after, which changes when
+/// its binary interface does (COLLAGE_ABI_MAJOR in include/collage.h).
+fn name_library() {
+    let is_elf = env::var("CARGO_CFG_TARGET_FAMILY").is_ok_and(|f| f == "unix")
+        && env::var("CARGO_CFG_TARGET_VENDOR").is_ok_and(|v| v != "apple");
+    if env::var_os("CARGO_FEATURE_CAPI").is_some() && is_elf {
+        println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libcollage.so.0");
+    }
 }
