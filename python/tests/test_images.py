@@ -31,6 +31,10 @@ class Tensor:
         return self.pixels.__dlpack__(**options)
 
 
+#: One byte that looks like 40,000.
+REPEATED = numpy.lib.stride_tricks.as_strided(numpy.zeros(1, numpy.uint8), (200, 200), (0, 0), writeable=True)
+
+
 def scores(engine: collage.Engine, image: Any, **options: Any) -> list[tuple[int, float]]:
     answer = engine.submit(image, **options).result()
     return [(score.class_index, score.score) for score in answer.top]
@@ -103,13 +107,14 @@ def test_grey_image_may_have_a_channel_or_none(engine: collage.Engine, digits: D
         (numpy.zeros((8, 8), bool), TypeError, "expected uint8"),
         (numpy.zeros(8, numpy.float32), ValueError, "1 dimensions"),
         (numpy.zeros((1, 1, 8, 8, 1), numpy.uint8), ValueError, "5 dimensions"),
-        (numpy.broadcast_to(numpy.uint8(1), (8, 8)), ValueError, "repeats one element"),
+        (REPEATED, ValueError, "repeats one element"),
         (numpy.zeros((8, 8, 2), numpy.uint8), collage.ImageError, "2"),
         (numpy.zeros((0, 8, 3), numpy.uint8), collage.ImageError, "0"),
         (numpy.full((8, 8), numpy.nan, numpy.float32), collage.ImageError, "(?i)nan|not a number"),
         (b"", collage.ImageError, "not a JPEG|0 bytes|empty"),
         (b"GIF89a", collage.ImageError, "not a JPEG, PNG, WebP or BMP"),
         (Tensor(numpy.zeros((8, 8))), collage.ImageError, "64"),
+        (Tensor(REPEATED), collage.ImageError, "repeated"),
         (7, TypeError, "int is no image"),
         (None, TypeError, "NoneType is no image"),
         ([[1, 2], [3, 4]], TypeError, "list is no image"),
@@ -143,6 +148,10 @@ def test_image_is_not_held_once_it_was_submitted(engine: collage.Engine, digits:
             engine.submit(pixels, values=(1.0, 1.0))
         with pytest.raises(collage.CollageError):
             engine.submit(Tensor(pixels), values=(1.0, 1.0))
+        with pytest.raises(ValueError):
+            engine.submit(pixels, name="a\0b")
+        with pytest.raises(ValueError):
+            engine.submit(pixels, values=(1.0, "white"))  # type: ignore[arg-type]
     gc.collect()
     assert sys.getrefcount(pixels) == before
     gone = weakref.ref(pixels)

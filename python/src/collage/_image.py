@@ -91,6 +91,9 @@ class Described:
             name = name or os.fspath(image)
             with open(image, "rb") as file:
                 image = file.read()
+        # What can be wrong is found before anything is taken.
+        self._name = None if name is None else _abi.text(name)
+        low, high = (0.0, 0.0) if values is None else map(float, values)
         if _check_buffer(image):
             self._take_buffer(image)
         elif hasattr(image, "__dlpack__"):
@@ -100,10 +103,8 @@ class Described:
                 f"{type(image).__qualname__} is no image; expected a path, an encoded image's bytes, an array (uint8, "
                 "float16 or float32) or a tensor with __dlpack__; a Pillow image: numpy.asarray(image.convert('RGB'))"
             )
-        if values is not None:
-            self.raw.low, self.raw.high = values
-        if name is not None:
-            self._name = _abi.text(name)
+        self.raw.low, self.raw.high = low, high
+        if self._name is not None:
             self.raw.name = self._name
 
     def __enter__(self) -> _abi.Image:
