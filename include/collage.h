@@ -145,6 +145,7 @@ enum {
     COLLAGE_DEVICE_ARCHITECTURE = 310, /* compiled for another architecture */
     COLLAGE_DEVICE_FULL = 311, /* too little device memory is left */
     COLLAGE_DEVICE_SYNTAX = 320, /* a device's name that is none */
+    COLLAGE_ARCHITECTURE_SYNTAX = 321, /* an architecture's name that is none */
 
     /* 4xx: serving. */
     COLLAGE_OVERLOADED = 400, /* as many requests wait as `queue` allows */

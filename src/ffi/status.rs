@@ -102,6 +102,7 @@ pub static STATUSES: &[Status] = &[
     status(310, c"DEVICE_ARCHITECTURE", c"compiled for another architecture"),
     status(311, c"DEVICE_FULL", c"too little device memory is left"),
     status(320, c"DEVICE_SYNTAX", c"a device's name that is none"),
+    status(321, c"ARCHITECTURE_SYNTAX", c"an architecture's name that is none"),
     status(400, c"OVERLOADED", c"as many requests wait as `queue` allows"),
     status(401, c"DEADLINE_EXCEEDED", c"no acceptable answer by the deadline"),
     status(402, c"CANCELLED", c"cancelled before the answer"),

@@ -117,7 +117,7 @@ pub fn command(program: &Path, run: Run) -> Command {
         command.env("ASAN_OPTIONS", "detect_leaks=1");
         return command;
     }
-    let mut command = Command::new("valgrind");
+    let mut command = valgrind();
     // Tables in static memory are "possibly lost" where only their middle is pointed to.
     command.args(["--quiet", "--error-exitcode=9", "--leak-check=full"]);
     command.args([
@@ -128,9 +128,18 @@ pub fn command(program: &Path, run: Run) -> Command {
     command
 }
 
+/// The system's, or the one that tests/run has fetched: `COLLAGE_TEST_VALGRIND`, a program and its arguments.
+fn valgrind() -> Command {
+    let given = std::env::var("COLLAGE_TEST_VALGRIND").unwrap_or_else(|_| "valgrind".to_owned());
+    let mut words = given.split(' ');
+    let mut command = Command::new(words.next().unwrap_or("valgrind"));
+    command.args(words);
+    command
+}
+
 /// Whether valgrind is there; counts `claim` as skipped otherwise.
 pub fn has_valgrind(claim: &str) -> bool {
-    let found = Command::new("valgrind").arg("--version").output().is_ok();
+    let found = valgrind().arg("--version").output().is_ok();
     if !found {
         skip::skip(claim, "no valgrind (Debian's package of that name)");
     }
