@@ -70,6 +70,7 @@ enum {
     COLLAGE_IMAGE_TOO_LARGE = 103, /* an image of more pixels than are decoded */
     COLLAGE_IMAGE_FILE_TOO_LONG = 104, /* an image of more bytes than are read */
     COLLAGE_IMAGE_SHAPE = 105, /* a raw tensor that is not an image */
+    COLLAGE_IMAGE_DEVICE = 106, /* an image in device memory cannot be copied to the host */
     COLLAGE_DTYPE_SYNTAX = 120, /* an element type's name that is none */
     COLLAGE_DATASET_READ = 150, /* a data set cannot be read */
     COLLAGE_DATASET_SIZE = 151, /* a data set of another size than its records make */
@@ -295,6 +296,10 @@ enum {
  * preprocessing starts from, clamped, and rounded to 8 bits; that is why a normalised tensor must not be given, and why a
  * value that is not a number is refused.
  *
+ * Device memory holds packed COLLAGE_U8 of (H, W, 3) or (N, H, W, 3), values from 0 to 255, in the device's primary context
+ * (which the CUDA runtime and PyTorch use). On that device it is read without a copy on the host; a worker on any other device
+ * gets a copy through the host. Both are counted (collage_stats).
+ *
  * Ownership. Host memory is read before the call that submits it returns. Device memory is read later, when the request
  * runs, and maybe after it was answered (a late run that lost to a collage). So device memory needs `release`: the library
  * calls release(release_context) once it will not read `data` again, exactly once for each submission that returned
@@ -479,14 +484,12 @@ typedef struct collage_stats {
     uint64_t retries;           /* base runs repeated because a run failed or a worker was lost */
     uint64_t pending;           /* accepted and not settled */
     uint64_t workers;
-    uint64_t device_images;     /* images given in device memory, */
-    uint64_t device_reads;      /* how often such an image was read where it is: no host copy, */
-    uint64_t peer_copies;       /* was copied from one device to another, */
-    uint64_t staged_copies;     /* and was copied to the host because it ran somewhere else */
+    uint64_t device_reads;      /* how often an image in device memory was read by that device: no copy on the host */
+    uint64_t staged_copies;     /* how often one was copied to the host because another device ran it */
 } collage_stats;
 
 #define COLLAGE_STATS_INIT \
-    { sizeof(collage_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(collage_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* What a worker runs. */
 enum { COLLAGE_ROLE_BASE = 0, COLLAGE_ROLE_COLLAGE = 1, COLLAGE_ROLE_BOTH = 2 };

@@ -29,6 +29,8 @@ pub use crate::sched::{
 };
 
 pub use crate::backend::Scored;
+#[cfg(feature = "cuda")]
+pub use crate::backend::cuda::device_image;
 
 use crate::backend::Device;
 use crate::host::Host;

@@ -4,11 +4,13 @@
 //! alpha is dropped, and the EXIF orientation is applied. 16 bits keep the upper 8, also in grey images, where Pillow
 //! would clip almost everything to white. Sizes are checked before memory is taken for pixels.
 
+use std::any::Any;
 use std::fmt;
 use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
@@ -20,12 +22,67 @@ pub const MAX_PIXELS: u64 = 178_956_970;
 pub const MAX_FILE_BYTES: u64 = 1 << 29;
 
 /// An 8-bit RGB image. Cloning shares the pixels.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Image {
     width: usize,
     height: usize,
-    pixels: Arc<[u8]>, // (H, W, 3)
+    pixels: Pixels, // (H, W, 3)
 }
+
+/// Where they are.
+#[derive(Clone)]
+enum Pixels {
+    Host(Arc<[u8]>),
+    Device(Arc<dyn DevicePixels>),
+}
+
+/// Pixels in a device's memory, packed (H, W, 3) bytes. A backend makes them, and knows them again by their type.
+pub trait DevicePixels: Any + Send + Sync + fmt::Debug {
+    /// Whose memory: its number among CUDA's devices.
+    fn device(&self) -> usize;
+    /// Copies them to the host, once they are there.
+    fn download(&self) -> Result<Vec<u8>, String>;
+}
+
+/// How often images in device memory were read, and how.
+#[derive(Debug, Default)]
+pub struct Reads {
+    in_place: AtomicU64,
+    staged: AtomicU64,
+}
+
+impl Reads {
+    /// By the device whose memory it is: no copy went to the host.
+    pub fn in_place(&self) -> u64 {
+        self.in_place.load(Ordering::Relaxed)
+    }
+    /// By another device, through the host.
+    pub fn staged(&self) -> u64 {
+        self.staged.load(Ordering::Relaxed)
+    }
+    /// One more that was read where it is.
+    pub fn count_in_place(&self) {
+        self.in_place.fetch_add(1, Ordering::Relaxed);
+    }
+    /// One more that went through the host.
+    pub fn count_staged(&self) {
+        self.staged.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Equal pixels; in device memory, which is not read for this: the same ones.
+impl PartialEq for Image {
+    fn eq(&self, other: &Self) -> bool {
+        let pixels = match (&self.pixels, &other.pixels) {
+            (Pixels::Host(one), Pixels::Host(other)) => one == other,
+            (Pixels::Device(one), Pixels::Device(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        };
+        pixels && (self.width, self.height) == (other.width, other.height)
+    }
+}
+
+impl Eq for Image {}
 
 impl Image {
     /// Reads a JPEG, PNG, WebP or BMP file; its content decides, not its name.
@@ -90,7 +147,20 @@ impl Image {
         (len != 0 && len == pixels.len()).then_some(Self {
             width,
             height,
-            pixels,
+            pixels: Pixels::Host(pixels),
+        })
+    }
+
+    /// Pixels that are in a device's memory; `None` when a side is 0.
+    pub fn in_device_memory(
+        width: usize,
+        height: usize,
+        pixels: Arc<dyn DevicePixels>,
+    ) -> Option<Self> {
+        (width.checked_mul(height)?.checked_mul(3)? != 0).then_some(Self {
+            width,
+            height,
+            pixels: Pixels::Device(pixels),
         })
     }
 
@@ -128,9 +198,38 @@ impl Image {
     pub fn height(&self) -> usize {
         self.height
     }
-    /// (H, W, 3) bytes.
+    /// (H, W, 3) bytes; none where they are in a device's memory.
     pub fn pixels(&self) -> &[u8] {
-        &self.pixels
+        match &self.pixels {
+            Pixels::Host(pixels) => pixels,
+            Pixels::Device(_) => &[],
+        }
+    }
+    /// Those in a device's memory.
+    pub fn device_pixels(&self) -> Option<&dyn DevicePixels> {
+        match &self.pixels {
+            Pixels::Host(_) => None,
+            Pixels::Device(pixels) => Some(&**pixels),
+        }
+    }
+    /// Whose memory the pixels are in, by its number among CUDA's devices; `None`: the host's.
+    pub fn in_memory_of(&self) -> Option<usize> {
+        self.device_pixels().map(DevicePixels::device)
+    }
+    /// This image as it can be read by this one of CUDA's devices, or by none of them: itself, or a copy on the host.
+    pub fn readable_on(&self, device: Option<usize>) -> Result<Self, ImageError> {
+        match &self.pixels {
+            Pixels::Device(pixels) if Some(pixels.device()) != device => {
+                let failed = |reason| ImageError::Device {
+                    device: pixels.device(),
+                    reason,
+                };
+                let copy = pixels.download().map_err(failed)?;
+                Self::from_rgb(self.width, self.height, copy)
+                    .ok_or_else(|| failed("another size".into()))
+            }
+            _ => Ok(self.clone()),
+        }
     }
 }
 
@@ -184,6 +283,14 @@ pub enum ImageError {
         /// Path, or what the caller named it.
         name: String,
     },
+    /// Device memory that could not be copied to the host.
+    #[error("an image in the memory of cuda:{device} cannot be copied to the host: {reason}")]
+    Device {
+        /// Among CUDA's devices.
+        device: usize,
+        /// As its driver says.
+        reason: String,
+    },
     /// A raw tensor that is not an image.
     #[error("{len} bytes of shape {shape:?}; expected (H, W, 3) or (H, W, 1), H and W at least 1")]
     Shape {
@@ -203,6 +310,7 @@ impl Classify for ImageError {
             ImageError::TooLarge { .. } => 103,
             ImageError::LongFile { .. } => 104,
             ImageError::Shape { .. } => 105,
+            ImageError::Device { .. } => 106,
         }
     }
     /// Only a read can succeed another time.

@@ -4,6 +4,7 @@
 //! they say, so every backend calls [`check`] once at load; afterwards no run can leave its buffers.
 
 use crate::backend::{BackendError, Input};
+use crate::image::Image;
 use crate::model::check::PlanError;
 use crate::model::plan::{Encode, Plan, Step};
 
@@ -39,7 +40,8 @@ pub fn check(plan: &Plan) -> Result<(), BackendError> {
 }
 
 /// `Ok` when a run of the plan can take this input: images where it begins with `encode`, else a tensor of value 0.
-pub fn input(plan: &Plan, input: Input<'_>) -> Result<(), BackendError> {
+/// Images may be in the memory of `here`, the program's device by its number among CUDA's, and of no other.
+pub fn input(plan: &Plan, input: Input<'_>, here: Option<usize>) -> Result<(), BackendError> {
     let fail = |what, expected| {
         Err(BackendError::Input {
             plan: plan.name.clone(),
@@ -49,7 +51,12 @@ pub fn input(plan: &Plan, input: Input<'_>) -> Result<(), BackendError> {
     };
     let encodes = matches!(plan.steps.first(), Some(Step::Encode(_)));
     let shape = plan.values.first().map_or([0; 4], |v| v.shape);
+    let is_elsewhere = |image: &Image| image.in_memory_of().is_some_and(|d| Some(d) != here);
     match input {
+        Input::Images(images) if images.iter().any(is_elsewhere) => fail(
+            "was given an image in another device's memory".into(),
+            "one that `Image::readable_on` has made for this device".into(),
+        ),
         Input::Images(images) if encodes && (1..=plan.capacity()).contains(&images.len()) => Ok(()),
         Input::Images(images) if encodes => fail(
             format!("was given {} images", images.len()),

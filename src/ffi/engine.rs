@@ -11,6 +11,7 @@ use super::error::{AbiError, Failure, c_text};
 use super::handles::{ENGINES, Handle, handle};
 use super::{guard, layout, options, stats, types};
 use crate::engine::{Engine, Error, Options, Stats};
+use crate::image::Reads;
 
 /// An engine that has a name.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(super) struct Served {
     closed: Mutex<Option<Stats>>,
     pub(super) labels: Arc<Vec<CString>>,
     pub(super) callbacks: Callbacks,
+    /// Of images in device memory.
+    pub(super) reads: Arc<Reads>,
 }
 
 impl Served {
@@ -33,6 +36,7 @@ impl Served {
             name,
             labels: Arc::new(labels.collect()),
             callbacks: Callbacks::new(name),
+            reads: Arc::default(),
             engine: RwLock::new(Some(Engine::open(options)?)),
             closed: Mutex::new(None),
         });
@@ -107,10 +111,11 @@ pub unsafe extern "C" fn collage_engine_close(engine: Handle, stats: *mut types:
     guard(|| {
         // SAFETY: the caller promises NULL or a struct of its size.
         unsafe { layout::check(stats) }?;
-        let done = ENGINES.get(engine)?.close()?;
+        let served = ENGINES.get(engine)?;
+        let done = served.close()?;
         if !stats.is_null() {
             // SAFETY: as above.
-            unsafe { layout::write(stats, &stats::counted(&done)) }?;
+            unsafe { layout::write(stats, &stats::counted(&done, &served.reads)) }?;
         }
         Ok(())
     })

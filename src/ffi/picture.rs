@@ -12,7 +12,7 @@ use half::f16;
 use super::error::{AbiError, Failure};
 use super::layout;
 use super::types::{self, Picture};
-use crate::image::{Image, MAX_PIXELS};
+use crate::image::{Image, MAX_PIXELS, Reads};
 
 /// Most images of one call: a guard against a count that is garbage.
 const MOST_IMAGES: usize = 1 << 20;
@@ -70,7 +70,7 @@ impl Drop for Released {
 ///
 /// # Safety
 /// As the header asks of a `collage_image`; NULL is refused.
-pub(super) unsafe fn read(image: *const Picture) -> Result<Given, Failure> {
+pub(super) unsafe fn read(image: *const Picture, reads: &Arc<Reads>) -> Result<Given, Failure> {
     // SAFETY: the caller promises a struct of its size.
     let picture = unsafe { layout::read(image) }?;
     // SAFETY: the caller promises a text or NULL.
@@ -79,12 +79,8 @@ pub(super) unsafe fn read(image: *const Picture) -> Result<Given, Failure> {
         return Err(AbiError::value("reserved", picture.reserved, "0").into());
     }
     if picture.memory == types::CUDA {
-        return Err(AbiError::NoDevicePointers {
-            name: name.to_owned(),
-            device: format!("cuda:{}", picture.device_index),
-            reason: "this build reads host memory only".to_owned(),
-        }
-        .into());
+        // SAFETY: the caller promises what the header asks of device memory.
+        return unsafe { in_device_memory(name, &picture, reads) };
     } else if picture.memory != types::HOST {
         return Err(
             AbiError::value("memory", picture.memory, "COLLAGE_HOST or COLLAGE_CUDA").into(),
@@ -120,6 +116,7 @@ pub(super) unsafe fn read(image: *const Picture) -> Result<Given, Failure> {
 pub(super) unsafe fn read_many(
     images: *const Picture,
     count: usize,
+    reads: &Arc<Reads>,
 ) -> Result<Vec<Given>, Failure> {
     if count == 0 {
         return Ok(Vec::new());
@@ -140,10 +137,103 @@ pub(super) unsafe fn read_many(
                 let given = format!("that of image {i} differs from that of image 0");
                 return Err(AbiError::value("struct_size", given, "one size for all").into());
             }
-            all.push(read(image)?);
+            all.push(read(image, reads)?);
         }
     }
     Ok(all)
+}
+
+/// Images that stay in the memory of a CUDA device: packed (H, W, 3) or (N, H, W, 3) bytes.
+///
+/// # Safety
+/// As the header asks of device memory.
+unsafe fn in_device_memory(
+    name: &str,
+    picture: &Picture,
+    reads: &Arc<Reads>,
+) -> Result<Given, Failure> {
+    let given = |what: String| AbiError::Tensor {
+        name: name.to_owned(),
+        what,
+        expected: "COLLAGE_U8 in device memory: packed (H, W, 3) or (N, H, W, 3) with values from 0 to 255",
+    };
+    if picture.data.is_null() {
+        return Err(AbiError::Null { what: "data" }.into());
+    } else if picture.release.is_none() {
+        return Err(AbiError::Null { what: "release" }.into());
+    } else if picture.r#type != types::U8 {
+        return Err(given(format!("type {}", picture.r#type)).into());
+    }
+    let index = usize::try_from(picture.device_index).map_err(|_| {
+        AbiError::value(
+            "device_index",
+            picture.device_index,
+            "as CUDA counts its devices",
+        )
+    })?;
+    let tensor = Tensor::new(name, picture)?;
+    let [images, height, width, channels] = tensor.sizes;
+    let packed = [width * channels, channels, 1].map(|s| s as isize);
+    if channels != 3 || tensor.strides[H..] != packed || (tensor.low, tensor.high) != (0.0, 255.0) {
+        return Err(given(format!(
+            "sizes {:?}, strides {:?}",
+            tensor.sizes, tensor.strides
+        ))
+        .into());
+    }
+    let stream = (picture.stream != types::READY).then_some(picture.stream as u64);
+    let owner = Owner::new(picture);
+    let one = |n: usize| {
+        let address = tensor
+            .data
+            .wrapping_offset(n as isize * tensor.strides[N])
+            .addr() as u64;
+        // SAFETY: the caller promises such memory, until it is released; the image holds who is told.
+        unsafe { device_image(name, index, address, [width, height], stream, reads, &owner) }
+    };
+    Ok(Given {
+        images: (0..images).map(one).collect::<Result<_, _>>()?,
+        owner,
+    })
+}
+
+/// # Safety
+/// As of [`engine::device_image`](crate::engine::device_image).
+#[cfg(feature = "cuda")]
+unsafe fn device_image(
+    _name: &str,
+    index: usize,
+    address: u64,
+    size: [usize; 2],
+    stream: Option<u64>,
+    reads: &Arc<Reads>,
+    owner: &Owner,
+) -> Result<Image, Failure> {
+    let owner = Box::new(owner.clone());
+    // SAFETY: as this function's.
+    let image =
+        unsafe { crate::engine::device_image(index, address, size, stream, reads.clone(), owner) };
+    Ok(image?)
+}
+
+/// # Safety
+/// None is needed: nothing is read.
+#[cfg(not(feature = "cuda"))]
+unsafe fn device_image(
+    name: &str,
+    index: usize,
+    _address: u64,
+    _size: [usize; 2],
+    _stream: Option<u64>,
+    _reads: &Arc<Reads>,
+    _owner: &Owner,
+) -> Result<Image, Failure> {
+    Err(AbiError::NoDevicePointers {
+        name: name.to_owned(),
+        device: format!("cuda:{index}"),
+        reason: "this library was built without CUDA".to_owned(),
+    }
+    .into())
 }
 
 // Places in `sizes` and `strides`.

@@ -9,9 +9,10 @@ use super::error::AbiError;
 use super::handles::{ENGINES, Handle};
 use super::{guard, layout, types};
 use crate::engine::{Health, Role, Stats, WorkerState, WorkerStats};
+use crate::image::Reads;
 
 /// The counts as C reads them.
-pub(super) fn counted(stats: &Stats) -> types::Stats {
+pub(super) fn counted(stats: &Stats, reads: &Reads) -> types::Stats {
     let r = &stats.requests;
     types::Stats {
         submitted: r.submitted,
@@ -37,6 +38,8 @@ pub(super) fn counted(stats: &Stats) -> types::Stats {
         retries: r.retries,
         pending: stats.pending as u64,
         workers: stats.workers.len() as u64,
+        device_reads: reads.in_place(),
+        staged_copies: reads.staged(),
         ..types::Stats::default()
     }
 }
@@ -78,8 +81,8 @@ fn nanos(time: Duration) -> i64 {
 }
 
 /// Every field of the structs under its own name, and what they have no room for.
-fn json(stats: &Stats) -> Value {
-    let mut all = fields(&counted(stats), types::Stats::FIELDS);
+fn json(stats: &Stats, reads: &Reads) -> Value {
+    let mut all = fields(&counted(stats, reads), types::Stats::FIELDS);
     let workers = stats.workers.iter().map(|w| {
         let mut one = fields(&worker(w), types::WorkerStats::FIELDS);
         one["device_name"] = json!(w.device_name);
@@ -118,7 +121,7 @@ pub unsafe extern "C" fn collage_engine_stats(engine: Handle, stats: *mut types:
     guard(|| {
         let served = ENGINES.get(engine)?;
         // SAFETY: the caller promises NULL, which is refused, or a struct of its size.
-        Ok(unsafe { layout::write(stats, &counted(&served.stats()?)) }?)
+        Ok(unsafe { layout::write(stats, &counted(&served.stats()?, &served.reads)) }?)
     })
 }
 
@@ -151,7 +154,8 @@ pub unsafe extern "C" fn collage_engine_stats_json(
         if buffer.is_null() && capacity > 0 {
             return Err(AbiError::Null { what: "buffer" }.into());
         }
-        let text = json(&ENGINES.get(engine)?.stats()?).to_string();
+        let served = ENGINES.get(engine)?;
+        let text = json(&served.stats()?, &served.reads).to_string();
         // SAFETY: the caller promises `capacity` bytes at `buffer`, of which one is for the zero, and room for a number.
         unsafe {
             if !length.is_null() {

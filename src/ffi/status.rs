@@ -31,6 +31,7 @@ pub static STATUSES: &[Status] = &[
     status(103, c"IMAGE_TOO_LARGE", c"an image of more pixels than are decoded"),
     status(104, c"IMAGE_FILE_TOO_LONG", c"an image of more bytes than are read"),
     status(105, c"IMAGE_SHAPE", c"a raw tensor that is not an image"),
+    status(106, c"IMAGE_DEVICE", c"an image in device memory cannot be copied to the host"),
     status(120, c"DTYPE_SYNTAX", c"an element type's name that is none"),
     status(150, c"DATASET_READ", c"a data set cannot be read"),
     status(151, c"DATASET_SIZE", c"a data set of another size than its records make"),

@@ -262,7 +262,8 @@ pub unsafe extern "C" fn collage_submit(
         // SAFETY: the caller promises what the header asks of the request and the image.
         let (submission, given) = unsafe {
             let submission = Submission::new(engine, request, !ticket.is_null())?;
-            (submission, picture::read(image)?)
+            let given = picture::read(image, &submission.served.reads)?;
+            (submission, given)
         };
         let [image] = <[Image; 1]>::try_from(given.images).map_err(|images| {
             let batch = format!("a batch of {} images", images.len());
@@ -302,7 +303,8 @@ pub unsafe extern "C" fn collage_submit_many(
         // SAFETY: the caller promises what the header asks of the request and the images.
         let (submission, given) = unsafe {
             let submission = Submission::new(engine, request, !tickets.is_null())?;
-            (submission, picture::read_many(images, image_count)?)
+            let given = picture::read_many(images, image_count, &submission.served.reads)?;
+            (submission, given)
         };
         let singles: usize = given.iter().map(|g| g.images.len()).sum();
         if !tickets.is_null() && ticket_count != singles {

@@ -164,9 +164,7 @@ structs! {
         retries: u64,
         pending: u64,
         workers: u64,
-        device_images: u64,
         device_reads: u64,
-        peer_copies: u64,
         staged_copies: u64,
     }
 

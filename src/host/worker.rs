@@ -16,8 +16,8 @@ use super::clock::sleep_until;
 use super::drive::Command;
 use super::error::Error;
 use super::straggler::Injector;
-use crate::backend::{BackendError, Device, Input, Output, Program, Scored};
-use crate::image::Image;
+use crate::backend::{BackendError, BackendKind, Device, Input, Output, Program, Scored};
+use crate::image::{Image, ImageError};
 use crate::model::plan::Plan;
 use crate::sched::{JobId, Kind, RequestId, Role};
 
@@ -59,6 +59,8 @@ struct Programs {
     /// With the most images of a run, ascending.
     base: Vec<(usize, Box<dyn Program>)>,
     collage: Option<Box<dyn Program>>,
+    /// Their device's number among CUDA's, if it is one of them: images in its memory stay there.
+    cuda: Option<usize>,
 }
 
 /// Why loading failed.
@@ -194,7 +196,13 @@ impl Worker {
                 Some(plan) if self.role.can(Kind::Collage) => Some(load(plan)?),
                 _ => None,
             };
-            Ok(Programs { base, collage })
+            let info = self.device.info();
+            let cuda = (info.backend == BackendKind::Cuda).then_some(info.index);
+            Ok(Programs {
+                base,
+                collage,
+                cuda,
+            })
         };
         match catch_unwind(AssertUnwindSafe(all)) {
             Ok(programs) => programs.map_err(LoadFailure::Backend),
@@ -251,6 +259,8 @@ impl Worker {
 enum RunFailure {
     #[error(transparent)]
     Backend(#[from] BackendError),
+    #[error(transparent)]
+    Image(#[from] ImageError),
     #[error("no plan takes {images} images in one run")]
     TooMany { images: usize },
     #[error(
@@ -263,6 +273,16 @@ enum RunFailure {
 
 impl Programs {
     fn run(&mut self, kind: Kind, images: &[Image]) -> Result<Vec<Vec<Scored>>, RunFailure> {
+        let cuda = self.cuda;
+        let is_elsewhere = |i: &Image| i.in_memory_of().is_some_and(|d| Some(d) != cuda);
+        let copied: Vec<Image>;
+        let images = if images.iter().any(is_elsewhere) {
+            let readable = images.iter().map(|image| image.readable_on(cuda));
+            copied = readable.collect::<Result<_, _>>()?;
+            &copied
+        } else {
+            images
+        };
         let program = match kind {
             Kind::Base => self
                 .base

@@ -120,7 +120,7 @@ class Engine:
         The image is a path, the bytes of a JPEG, PNG, WebP or BMP, an array, or a tensor with `__dlpack__` on the CPU or on
         CUDA. Arrays are (H, W), (H, W, C), or with `layout="chw"` (C, H, W), of 1 or 3 channels; any strides. Their values
         go from black to white through `values`: by default 0 to 255 for uint8, 0 to 1 for floats. Normalised tensors are
-        not images.
+        not images. On CUDA only packed uint8 (H, W, 3) is taken; it is read where it lies, and freed once no run needs it.
 
         `release` and `deadline` are seconds from now, or from `due`, a moment of `now()` at which the request should have
         been submitted: so that a load generator which falls behind hides no waiting. `name` is for messages.

@@ -134,7 +134,7 @@ impl Fast {
 
 impl Program for Fast {
     fn run(&mut self, input: Input<'_>) -> Result<Output, BackendError> {
-        check::input(&self.plan, input)?;
+        check::input(&self.plan, input, None)?;
         let Self {
             plan,
             steps,

@@ -274,7 +274,7 @@ impl Reference {
 
 impl Program for Reference {
     fn run(&mut self, input: Input<'_>) -> Result<Output, BackendError> {
-        check::input(&self.plan, input)?;
+        check::input(&self.plan, input, None)?;
         let plan = self.plan.clone();
         let images = match input {
             Input::Images(images) => images,

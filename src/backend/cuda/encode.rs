@@ -1,13 +1,14 @@
 //! What a run's images bring: their pixels, a job for each tile, and the resampling tables of their sizes.
 //!
 //! Jobs and pixels lie in one piece of pinned memory, so that they go up in one copy, to memory of the same layout on the
-//! device. Both grow to what the runs need and never shrink. Tables stay on the device, one for each size that has come.
+//! device; images that are on the device already are copied there beside them, and never come down. Both grow to what the runs need and never shrink. Tables stay on the device, one for each size that has come.
 
+use std::any::Any;
 use std::collections::HashMap;
 
 use super::args::{EncodeArgs, EncodeTile};
 use super::device::Shared;
-use super::raw::{Memory, Pinned, Refused, Stream};
+use super::raw::{Foreign, Memory, Pinned, Refused, Stream};
 use crate::backend::BackendError;
 use crate::backend::resample::{Axis, Resample};
 use crate::image::Image;
@@ -115,16 +116,26 @@ impl EncodeStage {
         images: &[Image],
     ) -> Result<bool, BackendError> {
         self.full.clear(); // the run before has ended
-        let pixels = |image: &Image| image.pixels().len().next_multiple_of(ALIGN);
-        let mut at = job_bytes(self.tiles);
-        let needed = at + images.iter().map(pixels).sum::<usize>();
+        let pixels = |image: &Image| (image.width() * image.height() * 3).next_multiple_of(ALIGN);
+        let needed = job_bytes(self.tiles) + images.iter().map(pixels).sum::<usize>();
         let grown = needed > self.staging.bytes();
         if grown {
             self.grow(device, plan, needed)?;
         }
+        // Those in the host's memory come first, so that one upload takes them and the jobs, and no more.
+        let (there, here): (Vec<_>, Vec<_>) = (0..images.len())
+            .partition(|&i| images.get(i).is_some_and(|i| i.in_memory_of().is_some()));
+        let mut at = job_bytes(self.tiles);
+        let mut places = vec![0; images.len()];
+        for &i in here.iter().chain(&there) {
+            places[i] = at;
+            at += pixels(&images[i]);
+        }
+        let uploaded =
+            job_bytes(self.tiles) + here.iter().map(|&i| pixels(&images[i])).sum::<usize>();
         let start = self.staging.address();
         let mut jobs = vec![EncodeTile::default(); self.tiles];
-        for (job, image) in jobs.iter_mut().zip(images) {
+        for ((job, image), &at) in jobs.iter_mut().zip(images).zip(&places) {
             let place = self.place(device, stream, plan, image)?;
             let bytes = image.pixels();
             self.pinned.as_mut_slice()[at..at + bytes.len()].copy_from_slice(bytes);
@@ -139,13 +150,37 @@ impl EncodeStage {
                 vertical_taps: place.taps[1],
                 pad: 0,
             };
-            at += pixels(image);
         }
         let jobs: &[u8] = bytemuck::cast_slice(&jobs);
         self.pinned.as_mut_slice()[..jobs.len()].copy_from_slice(jobs);
-        let started = stream.upload(&self.staging, 0, &self.pinned, needed);
+        let started = stream.upload(&self.staging, 0, &self.pinned, uploaded);
         started.map_err(|r| device.failed(r))?;
+        for &i in &there {
+            self.copy(device, stream, plan, &images[i], places[i])?;
+        }
         Ok(grown)
+    }
+
+    /// Starts the copy of an image that is in this device's memory.
+    fn copy(
+        &self,
+        device: &Shared,
+        stream: &Stream,
+        plan: &Plan,
+        image: &Image,
+        at: usize,
+    ) -> Result<(), BackendError> {
+        let pixels = image.device_pixels().map(|pixels| -> &dyn Any { pixels });
+        let foreign = pixels.and_then(|pixels| pixels.downcast_ref::<Foreign>());
+        let foreign = foreign.ok_or_else(|| BackendError::Input {
+            plan: plan.name.clone(),
+            what: "was given an image in memory that CUDA has not made".into(),
+            expected: "an image of `cuda::device_image`".into(),
+        })?;
+        let started = stream.copy_foreign(&self.staging, at, foreign);
+        started.map_err(|r| device.failed(r))?;
+        foreign.reads.count_in_place();
+        Ok(())
     }
 
     fn grow(&mut self, device: &Shared, plan: &Plan, needed: usize) -> Result<(), BackendError> {

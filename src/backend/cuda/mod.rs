@@ -40,6 +40,7 @@ pub use device::CudaDevice;
 pub use kernels::{Kernel, Tile, Variant};
 pub use options::CudaOptions;
 pub use outline::{ExplainedStep, explain};
+pub use raw::device_image;
 pub use usage::Usage;
 
 use raw::{Description, Unavailable};

@@ -255,7 +255,7 @@ impl CudaProgram {
 
 impl Program for CudaProgram {
     fn run(&mut self, input: Input<'_>) -> Result<Output, BackendError> {
-        check::input(&self.plan, input)?;
+        check::input(&self.plan, input, Some(self.device.info.index))?;
         self.device.enter()?;
         let ran = self.upload(input).and_then(|()| {
             let replayed = self.replay_run();
@@ -268,7 +268,7 @@ impl Program for CudaProgram {
     }
 
     fn run_timed(&mut self, input: Input<'_>) -> Result<(Output, Option<Timings>), BackendError> {
-        check::input(&self.plan, input)?;
+        check::input(&self.plan, input, Some(self.device.info.index))?;
         self.device.enter()?;
         let timed = self.time(input);
         let timings = self.settle(timed)?;

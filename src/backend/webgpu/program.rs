@@ -176,7 +176,7 @@ type Mapped = Result<(), wgpu::BufferAsyncError>;
 
 impl Program for WebGpuProgram {
     fn run(&mut self, input: Input<'_>) -> Result<Output, BackendError> {
-        check::input(&self.plan, input)?;
+        check::input(&self.plan, input, None)?;
         let device = self.device.clone();
         device.alive()?;
         let plan = self.plan.clone();

@@ -64,9 +64,11 @@ functions! {
         fn cuMemFreeHost(*mut c_void);
         fn cuMemcpyHtoDAsync_v2(DevicePtr, *const c_void, usize, sys::CUstream);
         fn cuMemcpyDtoHAsync_v2(*mut c_void, DevicePtr, usize, sys::CUstream);
+        fn cuMemcpyDtoDAsync_v2(DevicePtr, DevicePtr, usize, sys::CUstream);
         fn cuMemsetD8Async(DevicePtr, u8, usize, sys::CUstream);
         fn cuStreamCreateWithPriority(*mut sys::CUstream, c_uint, c_int);
         fn cuStreamDestroy_v2(sys::CUstream);
+        fn cuStreamWaitEvent(sys::CUstream, sys::CUevent, c_uint);
         fn cuStreamSynchronize(sys::CUstream);
         fn cuStreamBeginCapture_v2(sys::CUstream, c_uint);
         fn cuStreamEndCapture(sys::CUstream, *mut sys::CUgraph);

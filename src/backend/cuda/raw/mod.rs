@@ -10,6 +10,7 @@
 //! touches memory that a stream still works on.
 
 mod context;
+mod foreign;
 mod graph;
 mod library;
 mod memory;
@@ -20,6 +21,7 @@ mod stream;
 mod tensor_map;
 
 pub use context::{Context, Description, devices};
+pub use foreign::{Foreign, device_image};
 pub use graph::Graph;
 pub use memory::{Memory, Pinned};
 pub use module::{Function, Module};

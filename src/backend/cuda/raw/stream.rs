@@ -7,6 +7,7 @@ use std::time::Duration;
 use cudarc::driver::sys;
 
 use super::context::Context;
+use super::foreign::Foreign;
 use super::graph::Graph;
 use super::memory::{Memory, Pinned};
 use super::module::Function;
@@ -130,6 +131,52 @@ impl Stream {
         status.of(self.context.driver, call)
     }
 
+    /// What follows on the stream waits for the event, which may be another stream's.
+    fn wait_for(&self, event: &Event) -> Result<(), Refused> {
+        let driver = self.context.driver;
+        // SAFETY: both are live.
+        let status = unsafe { (driver.cuStreamWaitEvent)(self.handle, event.handle, 0) };
+        status.of(driver, "cuStreamWaitEvent")
+    }
+
+    /// A caller's pixels on this device, once they are there, to `at` bytes into `to`. They are held until the stream was
+    /// waited for.
+    pub fn copy_foreign(&self, to: &Memory, at: usize, from: &Foreign) -> Result<(), Refused> {
+        let call = "cuMemcpyDtoDAsync";
+        let driver = self.context.driver;
+        let to = to.range(at, from.bytes).ok_or_else(|| outside(call))?;
+        from.ready
+            .as_ref()
+            .map_or(Ok(()), |ready| self.wait_for(ready))?;
+        // SAFETY: the range lies inside live memory; the caller of `device_image` has promised as many bytes at the address.
+        let status =
+            unsafe { (driver.cuMemcpyDtoDAsync_v2)(to, from.address, from.bytes, self.handle) };
+        status.of(driver, call)
+    }
+
+    /// A caller's pixels on this stream's device, once they are there; waits.
+    pub fn download_foreign(&self, to: &mut [u8], from: &Foreign) -> Result<(), Refused> {
+        let call = "cuMemcpyDtoHAsync";
+        let driver = self.context.driver;
+        if to.len() != from.bytes {
+            return Err(outside(call));
+        }
+        from.ready
+            .as_ref()
+            .map_or(Ok(()), |ready| self.wait_for(ready))?;
+        // SAFETY: as many bytes as the caller of `device_image` has promised at the address; the stream is waited for.
+        let status = unsafe {
+            (driver.cuMemcpyDtoHAsync_v2)(
+                to.as_mut_ptr().cast(),
+                from.address,
+                from.bytes,
+                self.handle,
+            )
+        };
+        status.of(driver, call)?;
+        self.wait()
+    }
+
     /// Makes all of `memory` zeros.
     pub fn zero(&self, memory: &Memory) -> Result<(), Refused> {
         let driver = self.context.driver;
@@ -227,6 +274,16 @@ impl Event {
     pub fn record(&self, stream: &Stream) -> Result<(), Refused> {
         // SAFETY: both are live, of one context.
         let status = unsafe { (self.context.driver.cuEventRecord)(self.handle, stream.handle) };
+        status.of(self.context.driver, "cuEventRecord")
+    }
+
+    /// As [`record`](Self::record), on a stream that is not ours.
+    ///
+    /// # Safety
+    /// A live stream of this event's context, or one of the driver's constants for such.
+    pub unsafe fn record_on(&self, stream: sys::CUstream) -> Result<(), Refused> {
+        // SAFETY: the event is live, and the stream as the caller promises.
+        let status = unsafe { (self.context.driver.cuEventRecord)(self.handle, stream) };
         status.of(self.context.driver, "cuEventRecord")
     }
 
