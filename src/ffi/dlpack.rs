@@ -153,6 +153,14 @@ unsafe fn describe(tensor: &Tensor) -> Result<Picture, AbiError> {
             }
         }
     }
+    // In an image, strides that are all 0 mean packed: more would be read than there is.
+    let repeats = !tensor.strides.is_null() && picture.strides[..count].iter().all(|&s| s == 0);
+    if repeats && picture.shape[..count].iter().any(|&n| n > 1) {
+        return Err(wrong(
+            "one element that is repeated".to_owned(),
+            "a tensor with a stride, such as a copy",
+        ));
+    }
     Ok(picture)
 }
 
