@@ -1,4 +1,4 @@
-//! Weights and images from an integer hash: the mirror of weights/hashing.py, whose rules README.md states.
+//! Weights and images from an integer hash: the mirror of weights/train/hashing.py, whose rules README.md states.
 
 use collage::image::Image;
 use safetensors::Dtype;

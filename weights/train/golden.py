@@ -1,7 +1,7 @@
 """Makes tests/golden/*.safetensors: what PyTorch, torchvision and Pillow answer, for the Rust tests to agree with.
 
-    python weights/golden.py --shared ../shared/data --out tests/golden     (all of them)
-    python weights/golden.py --shared ../shared/data --photographs DIR      (only PNG copies, decoded by Pillow)
+    python weights/train/golden.py --shared ../shared/data --out tests/golden     (all of them)
+    python weights/train/golden.py --shared ../shared/data --photographs DIR      (only PNG copies, decoded by Pillow)
 
 Without --shared, the files that need other people's weights or photographs are left as they are. The weights and
 images that goldens lead from are never stored: they are hashed again (hashing.py), shipped, or found under --shared.
@@ -184,7 +184,7 @@ def export_photographs(shared, target):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, help="folder with cifar-10, third-party-weights, imagenet-sample")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "tests/golden")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parents[2] / "tests/golden")
     parser.add_argument("--photographs", type=Path, help="only write PNG copies of the photographs there")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
@@ -196,7 +196,7 @@ def main():
     check_order_of_passes()
     args.out.mkdir(parents=True, exist_ok=True)
     hashed_networks(args.out)
-    digits(Path(__file__).parent, args.out)
+    digits(Path(__file__).parents[1], args.out)
     pillow_hashed(args.out)
     if args.shared:
         third_party(args.shared, args.out)

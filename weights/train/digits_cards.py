@@ -1,6 +1,6 @@
 """The model cards of the digits models: every figure in them comes from the run that wrote them."""
 
-GENERATED = "<!-- Written by weights/train_digits.py: change the script, not this file. -->\n\n"
+GENERATED = "<!-- Written by weights/train/train_digits.py: change the script, not this file. -->\n\n"
 
 
 def write_cards(out, run):
@@ -30,7 +30,7 @@ def recipe(run, kind):
         f"- **Split**: stratified, by image and not by writer (the set does not say who wrote what): {run['fit']:,} "
         f"images to train on, {run['validation']} carved from the training images to choose and calibrate by, "
         f"{run['held_out']} held out, scored at the end and used for nothing else.\n"
-        f"- **Made by** `python weights/train_digits.py --seed {run['seed']} --threads {run['threads']} --base-epochs "
+        f"- **Made by** `python weights/train/train_digits.py --seed {run['seed']} --threads {run['threads']} --base-epochs "
         f"{run['epochs']['base']} --collage-epochs {run['epochs']['collage']} --out weights/`: {run['epochs'][kind]} "
         f"epochs, {run['seconds'][kind]:.0f} s on {run['device']}, shared with other work.\n"
     )

@@ -1,6 +1,6 @@
 """Trains the embedded default: weights/digits-{base,collage}.safetensors, their cards, and weights/digits.safetensors.
 
-    python weights/train_digits.py --seed 0 --out weights/
+    python weights/train/train_digits.py --seed 0 --out weights/
 
 Repeatable by --seed on one machine with the same --threads. Held-out images are scored at the end, and used for
 nothing else.
@@ -150,7 +150,7 @@ def describe(kind, architecture, size, mean, std, t, minimum, accuracy):
         **({"collage": collage} if kind == "collage" else {}),
         "temperature": t,
         **({"min_confidence": minimum} if kind == "collage" else {}),
-        "source": "trained by weights/train_digits.py on " + ATTRIBUTION,
+        "source": "trained by weights/train/train_digits.py on " + ATTRIBUTION,
         "licence": LICENCE,
         "accuracy": accuracy,
     }
@@ -171,7 +171,7 @@ def write_digits(path, images, labels, split):
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--base-epochs", type=int, default=80)
     parser.add_argument("--collage-epochs", type=int, default=200)

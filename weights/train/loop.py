@@ -1,0 +1,165 @@
+"""The training loop: SGD with Nesterov momentum, a triangular rate, averaged weights, bf16 products; resumable.
+
+An epoch draws from generators seeded by (seed, epoch) alone, so that a run that was cut off and goes on from its
+checkpoint sees what an unbroken run would have seen. The same seed, device and number of threads give the same weights
+as far as the device's own kernels are deterministic.
+"""
+
+import copy
+import hashlib
+import json
+import math
+import sys
+import time
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a run is made of; part of the checkpoint's name, so that another recipe begins anew."""
+
+    epochs: int
+    batch: int = 256  # images a step
+    rate: float = 0.2  # at the top of the triangle
+    warm_up: float = 0.15  # share of the steps before the top
+    weight_decay: float = 5e-4
+    smoothing: float = 0.1  # of labels
+    average: float = 0.999  # decay of the averaged weights, a step
+    shift: int = 4  # pixels
+    cut_out: int = 8  # pixels; 0 for none; of the base
+    mixed: float = 0.0  # share of the steps with blends of images; of a student
+    softness: float = 2.0  # temperature that teacher and student are compared at
+    hard: float = 0.3  # weight of the labels beside the teacher
+
+
+class Average:
+    """Exponential moving average of parameters and BatchNorm statistics."""
+
+    def __init__(self, model, decay):
+        self.model, self.decay = copy.deepcopy(model).eval(), decay
+
+    @torch.no_grad()
+    def update(self, model, step):
+        decay = min(self.decay, (1 + step) / (10 + step))
+        floats = [(a, b) for a, b in zip(self.model.state_dict().values(), model.state_dict().values())
+                  if a.is_floating_point()]
+        torch._foreach_lerp_([a for a, _ in floats], [b for _, b in floats], 1 - decay)
+
+
+class Progress:
+    """One line that is overwritten on a terminal; one line an epoch elsewhere."""
+
+    def __init__(self, name, epochs, first):
+        self.name, self.epochs, self.first, self.started = name, epochs, first, time.time()
+
+    def show(self, epoch, share, loss):
+        """`epoch` from 1, of which `share` is done."""
+        done, spent = epoch - 1 + share - self.first, time.time() - self.started
+        left = spent / max(done, 1e-9) * (self.epochs - epoch + 1 - share)
+        line = f"{self.name}: epoch {epoch}/{self.epochs}  loss {loss:.4f}  {spent:.0f} s, {left:.0f} s left"
+        if sys.stderr.isatty():
+            end = "\n" if share == 1 and epoch == self.epochs else ""
+            print(f"\r{line}\x1b[K", end=end, file=sys.stderr, flush=True)
+        elif share == 1:
+            print(line, file=sys.stderr, flush=True)
+
+
+def optimizer_for(model, recipe):
+    """Biases and BatchNorm's factors are not decayed."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.SGD(groups, lr=recipe.rate, momentum=0.9, nesterov=True)
+
+
+def rate_at(recipe, step, steps):
+    """Linear up, linear down to 0."""
+    top = max(1, round(recipe.warm_up * steps))
+    return recipe.rate * (step / top if step < top else max(0.0, (steps - step) / (steps - top)))
+
+
+def generator(seed, epoch):
+    """A host generator of its own for each epoch."""
+    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:7], "big"))
+
+
+class Checkpoint:
+    """Where a run is kept after each epoch; None keeps nothing."""
+
+    def __init__(self, folder, name, recipe, seed, about):
+        self.path = None
+        if folder is not None:
+            key = json.dumps([asdict(recipe), seed, about], sort_keys=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            self.path = folder / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.pt"
+
+    def load(self):
+        """What was kept last, or None."""
+        if self.path is None or not self.path.exists():
+            return None
+        return torch.load(self.path, map_location="cpu", weights_only=True)
+
+    def save(self, **state):
+        """Replaces the file at once, so that a kill leaves the old one or the new one."""
+        if self.path is not None:
+            new = self.path.with_suffix(".new")
+            torch.save(state, new)
+            new.replace(self.path)
+
+
+def fit(name, model, images, labels, loss_of, recipe, seed, checkpoint):
+    """Trains `model` and returns (the averaged model in evaluation mode, seconds of training over all its runs).
+
+    `images` (N, ...) and `labels` (N,) lie on the model's device; `loss_of(model, images, labels, generator)` is one
+    step's loss.
+    """
+    steps_an_epoch = len(images) // recipe.batch
+    steps = steps_an_epoch * recipe.epochs
+    model = model.to(memory_format=torch.channels_last)
+    average, optimizer = Average(model, recipe.average), optimizer_for(model, recipe)
+    first, before = 0, 0.0
+    if (kept := checkpoint.load()) is not None:
+        model.load_state_dict(kept["model"])
+        average.model.load_state_dict(kept["average"])
+        optimizer.load_state_dict(kept["optimizer"])
+        first, before = kept["epoch"], kept["seconds"]
+    progress = Progress(name, recipe.epochs, first)
+    for epoch in range(first + 1, recipe.epochs + 1):
+        rng = generator(seed, epoch)
+        order = torch.randperm(len(images), generator=rng).to(images.device)
+        model.train()
+        total = torch.zeros((), device=images.device)
+        for i in range(steps_an_epoch):
+            step = (epoch - 1) * steps_an_epoch + i
+            for group in optimizer.param_groups:
+                group["lr"] = rate_at(recipe, step + 1, steps + 1)
+            chosen = order[i * recipe.batch : (i + 1) * recipe.batch]
+            with torch.autocast(images.device.type, torch.bfloat16):
+                loss = loss_of(model, images[chosen], labels[chosen], rng)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            average.update(model, step)
+            total += loss.detach()
+            if sys.stderr.isatty() and i % 20 == 19:
+                progress.show(epoch, (i + 1) / steps_an_epoch, (total / (i + 1)).item())
+        mean = (total / steps_an_epoch).item()
+        if not math.isfinite(mean):
+            raise SystemExit(f"{name}: the loss is {mean} in epoch {epoch}; try a lower rate than {recipe.rate}")
+        progress.show(epoch, 1, mean)
+        checkpoint.save(
+            model=model.state_dict(),
+            average=average.model.state_dict(),
+            optimizer=optimizer.state_dict(),
+            epoch=epoch,
+            seconds=before + time.time() - progress.started,
+        )
+    return average.model, before + time.time() - progress.started
+
+
+def parameters(model):
+    """Of all kinds, BatchNorm's statistics left out."""
+    return sum(p.numel() for p in model.parameters() if isinstance(p, nn.Parameter))

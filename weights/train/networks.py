@@ -1,0 +1,52 @@
+"""Every network that is trained here, by name, with its recipe.
+
+Two sets: `gpu` for minutes on a data-centre GPU, `cpu` for two to three hours on two cores. Multiply-accumulates are
+of one 32x32 image or of one tile; `train.py` refuses a network that has more than its limit.
+"""
+
+from dataclasses import dataclass
+
+from loop import Recipe
+from models import resnet
+
+GRIDS = [(r, c) for r in range(1, 6) for c in range(1, 6)]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network, what it may cost and how it is trained."""
+
+    architecture: dict
+    recipe: Recipe
+    most_mmacs: float
+    tile: int = 32  # of a collage: pixels along its side
+
+
+SETS = {
+    "gpu": {
+        "base": Network(
+            resnet(64, [(2, 64, 1), (2, 128, 2), (3, 256, 2)]),
+            Recipe(epochs=200, batch=512, rate=0.4, cut_out=12),
+            600,
+        ),
+        # A 3x3 canvas of `standard` costs one run of the base, a 5x5 canvas of `small` too.
+        "standard": Network(
+            resnet(64, [(1, 64, 2), (1, 128, 2), (1, 256, 2)]),
+            Recipe(epochs=400, batch=512, rate=0.4, mixed=0.5),
+            496.7 / 9,
+        ),
+        "small": Network(
+            resnet(32, [(1, 32, 2), (1, 64, 2), (2, 128, 2)]),
+            Recipe(epochs=400, batch=512, rate=0.4, mixed=0.5),
+            496.7 / 25,
+        ),
+    },
+    "cpu": {
+        # Wide and shallow: learns in few epochs.
+        "base": Network(resnet(64, [(1, 128, 2), (1, 192, 2), (1, 256, 2)]), Recipe(epochs=30), 120),
+        "standard": Network(
+            resnet(16, [(1, 32, 2), (1, 64, 2), (1, 128, 2)]), Recipe(epochs=60, mixed=0.5), 114.8 / 9
+        ),
+        "small": Network(resnet(16, [(1, 16, 2), (1, 32, 2), (1, 64, 2)]), Recipe(epochs=60, mixed=0.5), 114.8 / 25),
+    },
+}

@@ -1,0 +1,146 @@
+"""Trains the CIFAR-10 models, one at a time: the base first, then whatever it teaches.
+
+    python weights/train/train.py base     --set gpu --data cifar-10-batches-bin --out runs
+    python weights/train/train.py standard --set gpu --data cifar-10-batches-bin --out runs
+    python weights/train/train.py rival-parity2 ...
+
+A run that was cut off goes on from its checkpoint in --out. Each ends with RUN/NAME.pt, the averaged weights with what
+made them, and its accuracy on the validation images. Test images are not read; `cards.py` does that, once.
+"""
+
+import argparse
+import json
+import os
+import platform
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+import cifar
+import evaluate
+import losses
+from data import Data
+from export import as_stored
+from loop import Checkpoint, fit, parameters
+from models import ResNet, macs, total_stride
+from networks import GRIDS, SETS, Network
+
+RIVALS = {
+    "rival-parity2": "ParM's parity model for 2, of the base's own architecture",
+    "rival-parity4": "ParM's parity model for 4",
+    "rival-alone": "the network of `standard`, trained on single tiles only: the small per-image model",
+}
+
+
+def chosen(args):
+    """The network of a name; rivals take the place's architecture and recipe."""
+    networks = SETS[args.set]
+    like = {"rival-parity2": "base", "rival-parity4": "base", "rival-alone": "standard"}.get(args.what, args.what)
+    network = networks[like]
+    if args.what.startswith("rival-parity"):
+        # The same architecture as the base; as a student it has no hidden squares, and as much time as the collage.
+        network = replace(network, recipe=replace(network.recipe, epochs=networks["standard"].recipe.epochs, rate=0.05))
+    if args.epochs is not None:
+        network = replace(network, recipe=replace(network.recipe, epochs=args.epochs))
+    return network
+
+
+def built(what, network):
+    """The untrained model."""
+    cells = None if what == "base" or what.startswith("rival-parity") else network.tile // total_stride(network.architecture)
+    return ResNet(network.architecture, len(cifar.CLASSES), cells)
+
+
+def loaded(folder, what, set_name, device):
+    """A trained model as it is stored, and what made it."""
+    path = folder / f"{what}-{set_name}.pt"
+    if not path.exists():
+        raise SystemExit(f"{path} is missing: run train.py {what} --set {set_name} first")
+    kept = torch.load(path, map_location="cpu", weights_only=True)
+    network = Network(**{**kept["network"], "recipe": None})
+    model = built(what, network)
+    model.load_state_dict(kept["model"])
+    return as_stored(model).eval().to(device, memory_format=torch.channels_last), kept
+
+
+def loss_for(what, data, network, args):
+    """What the model learns from."""
+    if what == "base":
+        return losses.base(data, network.recipe)
+    teacher, _ = loaded(args.out, "base", args.set, data.device)
+    if what.startswith("rival-parity"):
+        return losses.parity(data, network.recipe, teacher, int(what[-1]))
+    grids = [(1, 1)] if what == "rival-alone" else GRIDS
+    return losses.collage(data, network.recipe, teacher, network.tile, grids)
+
+
+def validated(what, model, data, network, args):
+    """Accuracy on the validation images."""
+    images, labels = data.validation_images, data.validation_labels
+    accuracy = lambda logits, truth: (logits.argmax(1) == truth).float().mean().item()
+    if what == "base":
+        return {"base": accuracy(evaluate.base_logits(model, data, images), labels)}
+    if what.startswith("rival-parity"):
+        teacher, _ = loaded(args.out, "base", args.set, data.device)
+        logits, order = evaluate.parity_logits(model, teacher, data, images, int(what[-1]), 0)
+        return {f"parity:{what[-1]}": accuracy(logits, labels[order])}
+    grids = [(1, 1)] if what == "rival-alone" else [(g, g) for g in range(1, 6)]
+    logits = lambda grid: evaluate.collage_logits(model, data, images, network.tile, grid, 0)
+    return {f"{r}x{c}": accuracy(logits((r, c)), labels) for r, c in grids}
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["base", "standard", "small", *RIVALS])
+    parser.add_argument("--data", type=Path, required=True, help="folder with data_batch_1.bin to data_batch_5.bin")
+    parser.add_argument("--set", choices=list(SETS), default="gpu", help="which sizes and recipes")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, help="instead of the recipe's")
+    parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and results")
+    return parser.parse_args()
+
+
+def main():
+    args = parse()
+    torch.manual_seed(args.seed)
+    torch.backends.cudnn.deterministic = True
+    data, network = Data(args.data, torch.device(args.device)), chosen(args)
+    model = built(args.what, network).to(data.device)
+    mmacs = macs(model, cifar.SIDE if args.what == "base" or args.what.startswith("rival") else network.tile) / 1e6
+    if mmacs > network.most_mmacs:
+        raise SystemExit(f"{args.what}: {mmacs:.1f} MMAC; expected at most {network.most_mmacs:.1f}")
+    name = f"{args.what}-{args.set}"
+    print(f"{name}: {mmacs:.1f} MMAC, {parameters(model):,} parameters, {network.recipe}", flush=True)
+    checkpoint = Checkpoint(args.out, name, network.recipe, args.seed, [network.architecture, network.tile])
+    model, seconds = fit(
+        name,
+        model,
+        data.fit_images,
+        data.fit_labels,
+        loss_for(args.what, data, network, args),
+        network.recipe,
+        args.seed,
+        checkpoint,
+    )
+    found = validated(args.what, as_stored(model), data, network, args)
+    device = torch.cuda.get_device_name() if args.device == "cuda" else f"CPU, {os.cpu_count()} cores, {platform.machine()}"
+    about = {
+        "network": asdict(network),
+        "mmacs": mmacs,
+        "parameters": parameters(model),
+        "mean": data.mean,
+        "std": data.std,
+        "seed": args.seed,
+        "seconds": seconds,
+        "device": device,
+        "torch": torch.__version__,
+        "validation": found,
+    }
+    torch.save({"model": {k: v.cpu() for k, v in model.state_dict().items()}, **about}, args.out / f"{name}.pt")
+    print(json.dumps({"validation": found, "seconds": round(seconds)}))
+
+
+if __name__ == "__main__":
+    main()
