@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use collage::sched::{
     AccuracyBudget, Config, Event, Kind, Micros, Promise, RequestId, Role, Source,
 };
-use sched_sim::{BASE, COLLAGE, Launch, NEVER, Sim};
+use sched_sim::{BASE, COLLAGE, Launch, NEVER, Sim, tiles};
 
 const DEADLINE: Micros = 1_000_000;
 
@@ -47,7 +47,8 @@ impl Served {
 fn serve(requests: u64, straggling: u64, change: impl FnOnce(&mut Config)) -> Served {
     let roles = [vec![BASE; 40], vec![COLLAGE; 3]].concat();
     let mut sim = Sim::new(&roles, |c| {
-        (c.max_batch, c.queue, c.tiles, c.group_wait) = (1, 100_000, 4, 2_000);
+        (c.max_batch, c.queue, c.group_wait) = (1, 100_000, 2_000);
+        c.grids = tiles(4);
         change(c);
     });
     let (mut ends, mut running) = (BinaryHeap::new(), BTreeMap::<u64, Launch>::new());
@@ -176,7 +177,7 @@ fn a_lazy_collage_begins_when_it_is_just_in_time_for_the_objective() {
     let served = serve(40_000, 30, |c| {
         policy(c, "collage:lazy:once");
         objective(c, "p99=20ms");
-        c.collage_work = 0.75;
+        c.grids[0].work = 0.75;
     });
     let promise = served.latency();
     assert!(promise.kept, "{promise:?}");
@@ -278,7 +279,7 @@ fn failures_count_and_cancellations_do_not() {
 #[test]
 fn only_the_base_answers_a_request_that_says_so() {
     let mut sim = Sim::new(&[BASE, COLLAGE], |c| {
-        c.tiles = 1;
+        c.grids = tiles(1);
         objective(c, "p99=5ms");
     });
     sim.submit(0, 20_000, 20_000);

@@ -154,7 +154,7 @@ fn an_accuracy_budget_without_what_a_collage_loses_is_refused() {
     let settings = settings.expect("nothing wrong in itself");
     let base = || crate::embedded::base();
     // A model for single images states nothing about a grid.
-    let unstated = || Ok((base()?, base()?));
+    let unstated = || Ok((base()?, Some(base()?)));
     let error = settings.options(unstated).expect_err("no drop");
     assert_eq!(error.code(), 507);
     assert!(error.to_string().contains("`accuracy_drop`"), "{error}");
@@ -165,7 +165,7 @@ fn what_a_collage_loses_is_what_both_files_state_at_the_grid_that_runs() {
     let drop = |args: &[&str]| {
         let args = [&["--accuracy-budget", "0.001", "--device", "cpu:1"], args].concat();
         let settings = Settings::resolve(flags(&args)).expect("valid");
-        let embedded = || Ok((crate::embedded::base()?, crate::embedded::collage()?));
+        let embedded = || Ok((crate::embedded::base()?, Some(crate::embedded::collage()?)));
         let options = settings.options(embedded).expect("both state theirs");
         options.accuracy.expect("a budget was given").drop
     };
