@@ -6,8 +6,7 @@
 /// Implemented by every error of this crate.
 pub trait Classify: std::error::Error {
     /// Stable number of the cause: 1xx tensor and image, 2xx model, 3xx backend, 4xx scheduling and serving,
-    /// 5xx configuration and command line,
-    /// 6xx telemetry, 7xx attaching to engines.
+    /// 5xx configuration and command line, 8xx telemetry, 9xx attaching to engines.
     fn code(&self) -> u32;
     /// Whether the same call may succeed later without changing its arguments.
     fn can_retry(&self) -> bool;

@@ -629,7 +629,7 @@ fn a_file_that_is_not_nvml_is_refused_by_name() {
         absent.to_string().contains("/nowhere/libnvidia-ml.so"),
         "{absent}"
     );
-    assert_eq!(absent.code(), 602);
+    assert_eq!(absent.code(), 802);
     // A library, but another one.
     let other = Source::open(Some("libc.so.6".as_ref())).expect_err("it has no NVML");
     assert!(matches!(other, Unavailable::NotLoaded { .. }), "{other}");

@@ -40,6 +40,7 @@ const FULL: &str = r#"
     min_confidence = 0.75
     top = 3
     stragglers = ["slow:0:8:0.1", "pause:1:50"]
+    telemetry = false
     seed = 7
     attach = "off"
 "#;
@@ -49,7 +50,7 @@ fn the_file_and_the_flags_say_the_same_things() {
     let args = "--model base.safetensors --arch resnet20 --collage collage.safetensors --grid 2x3 --device cpu:2 \
                 --workers 4 --collage-workers 2 --policy collage:2x2:lazy:p90 --budget 0.125 --accuracy-budget 0.001 --accuracy-drop 0.02 --objective p99=50ms --queue 10 --max-batch 16 --batch-wait 250us \
                 --group-wait 1.5ms --release 20ms --deadline 2s --min-confidence 0.75 --top 3 \
-                --stragglers slow:0:8:0.1 --stragglers pause:1:50 --seed 7 --attach off";
+                --stragglers slow:0:8:0.1 --stragglers pause:1:50 --telemetry false --seed 7 --attach off";
     let args: Vec<&str> = args.split_whitespace().collect();
     assert_eq!(parse(FULL).expect("valid"), flags(&args));
     // Every key stands in FULL, so that none is forgotten in this test.

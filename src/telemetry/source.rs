@@ -118,13 +118,13 @@ pub enum Unavailable {
 impl Classify for Unavailable {
     fn code(&self) -> u32 {
         match self {
-            Unavailable::NotBuilt => 600,
-            Unavailable::NoLibrary => 601,
-            Unavailable::NotLoaded { .. } => 602,
-            Unavailable::NoDriver => 603,
-            Unavailable::NoPermission => 604,
-            Unavailable::VersionMismatch => 605,
-            Unavailable::Failed { .. } => 606,
+            Unavailable::NotBuilt => 800,
+            Unavailable::NoLibrary => 801,
+            Unavailable::NotLoaded { .. } => 802,
+            Unavailable::NoDriver => 803,
+            Unavailable::NoPermission => 804,
+            Unavailable::VersionMismatch => 805,
+            Unavailable::Failed { .. } => 806,
         }
     }
 

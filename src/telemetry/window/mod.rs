@@ -33,7 +33,7 @@ pub struct Window {
     pub readings: usize,
     /// At the last one.
     pub state: State,
-    /// Share of the span under load: a kernel ran in [`LOADED`] of a reading's sampling period at least, and the GPU
+    /// Share of the span under load: a kernel ran in 5% of a reading's sampling period at least, and the GPU
     /// does not call itself idle. One that does not tell its utilisation is under load when it does not call itself idle.
     pub loaded: f64,
     /// Reasons that held at any time, longest first.
