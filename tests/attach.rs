@@ -198,7 +198,7 @@ fn an_engine_that_ends_takes_its_socket_with_it() {
     assert_eq!(found(&place), []);
     let error = read(&engines[0], LONG).expect_err("gone");
     assert!(matches!(error, AttachError::Gone { .. }), "{error}");
-    assert_eq!((error.code(), error.can_retry()), (703, false));
+    assert_eq!((error.code(), error.can_retry()), (903, false));
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn a_folder_that_others_may_enter_or_a_link_to_one_is_refused_by_both_sides() {
         let (ours, theirs) = (engine.attach(&place), discover(&place));
         for error in [ours.expect_err("refused"), theirs.expect_err("refused")] {
             assert!(error.to_string().contains(told), "{error}");
-            assert_eq!(error.code(), 701);
+            assert_eq!(error.code(), 901);
         }
     }
     assert!(engine.attached_at().is_none());

@@ -67,13 +67,13 @@ pub enum AttachError {
 impl Classify for AttachError {
     fn code(&self) -> u32 {
         match self {
-            AttachError::Unsupported => 700,
-            AttachError::Folder { .. } => 701,
-            AttachError::Io { .. } => 702,
-            AttachError::Gone { .. } => 703,
-            AttachError::Silent { .. } => 704,
-            AttachError::Answer { .. } => 705,
-            AttachError::Refused { .. } => 706,
+            AttachError::Unsupported => 900,
+            AttachError::Folder { .. } => 901,
+            AttachError::Io { .. } => 902,
+            AttachError::Gone { .. } => 903,
+            AttachError::Silent { .. } => 904,
+            AttachError::Answer { .. } => 905,
+            AttachError::Refused { .. } => 906,
         }
     }
 
