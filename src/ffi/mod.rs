@@ -64,12 +64,14 @@ fn guard(body: impl FnOnce() -> Result<(), Failure>) -> i32 {
 }
 
 /// See the header.
+// SAFETY: no other symbol has this library's prefix.
 #[unsafe(no_mangle)]
 pub extern "C" fn collage_abi_version() -> u32 {
     ABI_VERSION
 }
 
 /// See the header.
+// SAFETY: no other symbol has this library's prefix.
 #[unsafe(no_mangle)]
 pub extern "C" fn collage_version() -> *const c_char {
     const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");
@@ -77,6 +79,7 @@ pub extern "C" fn collage_version() -> *const c_char {
 }
 
 /// See the header.
+// SAFETY: no other symbol has this library's prefix.
 #[unsafe(no_mangle)]
 pub extern "C" fn collage_now_ns() -> i64 {
     now_ns()

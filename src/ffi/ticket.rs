@@ -247,6 +247,7 @@ fn request_options(request: &types::Request) -> Result<RequestOptions, AbiError>
 }
 
 /// See the header.
+// SAFETY: no other symbol has this library's prefix.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn collage_submit(
     engine: Handle,
@@ -280,6 +281,7 @@ pub unsafe extern "C" fn collage_submit(
 }
 
 /// See the header.
+// SAFETY: no other symbol has this library's prefix.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn collage_submit_many(
     engine: Handle,
@@ -333,6 +335,7 @@ pub unsafe extern "C" fn collage_submit_many(
 }
 
 /// See the header.
+// SAFETY: no other symbol has this library's prefix.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn collage_ticket_wait(
     ticket: Handle,
@@ -360,6 +363,7 @@ pub unsafe extern "C" fn collage_ticket_wait(
 }
 
 /// See the header.
+// SAFETY: no other symbol has this library's prefix.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn collage_ticket_poll(ticket: Handle, answer: *mut types::Answer) -> i32 {
     // SAFETY: the caller promises the same.
@@ -367,6 +371,7 @@ pub unsafe extern "C" fn collage_ticket_poll(ticket: Handle, answer: *mut types:
 }
 
 /// See the header.
+// SAFETY: no other symbol has this library's prefix.
 #[unsafe(no_mangle)]
 pub extern "C" fn collage_ticket_cancel(ticket: Handle) -> i32 {
     guard(|| {
@@ -376,6 +381,7 @@ pub extern "C" fn collage_ticket_cancel(ticket: Handle) -> i32 {
 }
 
 /// See the header.
+// SAFETY: no other symbol has this library's prefix.
 #[unsafe(no_mangle)]
 pub extern "C" fn collage_ticket_free(ticket: Handle) -> i32 {
     guard(|| {
