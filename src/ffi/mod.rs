@@ -94,7 +94,10 @@ fn now_ns() -> i64 {
     };
     // SAFETY: the system writes one timespec to a live, aligned one. The clock exists on every Unix, so it cannot fail.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
-    now.tv_sec as i64 * 1_000_000_000 + now.tv_nsec as i64
+    // Narrower on some systems.
+    #[allow(clippy::unnecessary_cast)]
+    let (seconds, nanos) = (now.tv_sec as i64, now.tv_nsec as i64);
+    seconds * 1_000_000_000 + nanos
 }
 
 /// Nanoseconds since the first call, and one second: no moment is 0.
