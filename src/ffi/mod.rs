@@ -2,9 +2,9 @@
 //!
 //! The header is the documentation: who owns what, what blocks, which threads may call. This room keeps it true:
 //!
-//! * every entry goes through [`guard`], so that no panic leaves it, and every failure has a number and a message;
-//! * a handle is a name that is looked up ([`handles`]), never an address: a stale one is refused;
-//! * structs are read as far as their size says ([`layout`]), and what they point to is copied before the call returns;
+//! * every entry goes through `guard`, so that no panic leaves it, and every failure has a number and a message;
+//! * a handle is a name that is looked up (`handles`), never an address: a stale one is refused;
+//! * structs are read as far as their size says (`layout`), and what they point to is copied before the call returns;
 //! * nothing here decides anything: what can be said in Rust is said in `engine`, `config` and `image`.
 //!
 //! | file | holds |
