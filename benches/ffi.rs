@@ -108,8 +108,8 @@ fn main() {
     }
     let (mut of_rust, mut of_c, mut differences) = (Vec::new(), Vec::new(), Vec::new());
     for (round, digit) in digits.iter().cycle().take(rounds).enumerate() {
-        let mut rust_once = || timed(|| through_rust(&rust, digit.pixels()));
-        let mut c_once = || timed(|| through_c(c, digit.pixels()));
+        let rust_once = || timed(|| through_rust(&rust, digit.pixels()));
+        let c_once = || timed(|| through_c(c, digit.pixels()));
         // Who comes first takes turns too.
         let ((r, _), (f, _)) = if round % 2 == 0 {
             let r = rust_once();

@@ -12,14 +12,16 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::handles::TICKETS;
 use super::ticket::Submitted;
-use super::types::{Answer, Callback};
+use super::types::{Answer, Callback, Handle};
 use crate::engine::Error;
+
+// SAFETY: a type; whoever calls it says why it may.
+type Function = unsafe extern "C" fn(*mut c_void, Handle, i32, *const Answer);
 
 /// A callback and what it is given.
 #[derive(Clone, Copy)]
 pub(super) struct Told {
-    pub(super) callback:
-        unsafe extern "C" fn(*mut c_void, super::types::Handle, i32, *const Answer),
+    pub(super) callback: Function,
     pub(super) user_data: *mut c_void,
 }
 

@@ -30,6 +30,7 @@ struct Tensor {
 struct Managed {
     tensor: Tensor,
     manager: *mut c_void,
+    // SAFETY: a type; whoever calls it says why it may.
     deleter: Option<unsafe extern "C" fn(*mut Managed)>,
 }
 
@@ -39,6 +40,7 @@ struct Versioned {
     major: u32,
     minor: u32,
     manager: *mut c_void,
+    // SAFETY: a type; whoever calls it says why it may.
     deleter: Option<unsafe extern "C" fn(*mut Versioned)>,
     flags: u64,
     tensor: Tensor,
@@ -165,6 +167,7 @@ unsafe fn describe(tensor: &Tensor) -> Result<Picture, AbiError> {
 }
 
 /// See the header.
+// SAFETY: no other symbol has this library's prefix.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn collage_image_from_dlpack(
     managed: *mut c_void,

@@ -85,6 +85,7 @@ impl Served {
 }
 
 /// See the header.
+// SAFETY: no other symbol has this library's prefix.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn collage_engine_open(
     options: *const types::Options,
@@ -106,6 +107,7 @@ pub unsafe extern "C" fn collage_engine_open(
 }
 
 /// See the header.
+// SAFETY: no other symbol has this library's prefix.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn collage_engine_close(engine: Handle, stats: *mut types::Stats) -> i32 {
     guard(|| {
@@ -122,6 +124,7 @@ pub unsafe extern "C" fn collage_engine_close(engine: Handle, stats: *mut types:
 }
 
 /// See the header.
+// SAFETY: no other symbol has this library's prefix.
 #[unsafe(no_mangle)]
 pub extern "C" fn collage_engine_free(engine: Handle) -> i32 {
     guard(|| {
@@ -137,6 +140,7 @@ pub extern "C" fn collage_engine_free(engine: Handle) -> i32 {
 }
 
 /// See the header.
+// SAFETY: no other symbol has this library's prefix.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn collage_engine_class_count(engine: Handle, count: *mut usize) -> i32 {
     guard(|| {
@@ -151,6 +155,7 @@ pub unsafe extern "C" fn collage_engine_class_count(engine: Handle, count: *mut 
 }
 
 /// See the header.
+// SAFETY: no other symbol has this library's prefix.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn collage_engine_class_label(
     engine: Handle,

@@ -229,6 +229,7 @@ fn last<T>(none: T, of: impl FnOnce(&mut Last) -> T) -> T {
 }
 
 /// See the header.
+// SAFETY: no other symbol has this library's prefix.
 #[unsafe(no_mangle)]
 pub extern "C" fn collage_last_error() -> *const c_char {
     last(c"".as_ptr(), |last| {
@@ -239,12 +240,14 @@ pub extern "C" fn collage_last_error() -> *const c_char {
 }
 
 /// See the header.
+// SAFETY: no other symbol has this library's prefix.
 #[unsafe(no_mangle)]
 pub extern "C" fn collage_last_status() -> i32 {
     last(0, |last| last.failure.status)
 }
 
 /// See the header.
+// SAFETY: no other symbol has this library's prefix.
 #[unsafe(no_mangle)]
 pub extern "C" fn collage_last_error_can_retry() -> i32 {
     last(0, |last| i32::from(last.failure.can_retry))

@@ -26,12 +26,15 @@ const TABLES: usize = 16;
 /// Bits of a name that are its kind.
 const KIND_BITS: u32 = 2;
 
+/// What names name.
+type Table<T> = Mutex<HashMap<usize, Arc<T>>>;
+
 /// All names of one kind.
 pub(super) struct Names<T> {
     kind: usize,
     called: &'static str,
     next: AtomicUsize,
-    tables: LazyLock<[Mutex<HashMap<usize, Arc<T>>>; TABLES]>,
+    tables: LazyLock<[Table<T>; TABLES]>,
 }
 
 /// Engines.

@@ -2,9 +2,9 @@
 //!
 //! The header is the documentation: who owns what, what blocks, which threads may call. This room keeps it true:
 //!
-//! * every entry goes through [`guard`], so that no panic leaves it, and every failure has a number and a message;
-//! * a handle is a name that is looked up ([`handles`]), never an address: a stale one is refused;
-//! * structs are read as far as their size says ([`layout`]), and what they point to is copied before the call returns;
+//! * every entry goes through `guard`, so that no panic leaves it, and every failure has a number and a message;
+//! * a handle is a name that is looked up (`handles`), never an address: a stale one is refused;
+//! * structs are read as far as their size says (`layout`), and what they point to is copied before the call returns;
 //! * nothing here decides anything: what can be said in Rust is said in `engine`, `config` and `image`.
 //!
 //! | file | holds |
@@ -64,12 +64,14 @@ fn guard(body: impl FnOnce() -> Result<(), Failure>) -> i32 {
 }
 
 /// See the header.
+// SAFETY: no other symbol has this library's prefix.
 #[unsafe(no_mangle)]
 pub extern "C" fn collage_abi_version() -> u32 {
     ABI_VERSION
 }
 
 /// See the header.
+// SAFETY: no other symbol has this library's prefix.
 #[unsafe(no_mangle)]
 pub extern "C" fn collage_version() -> *const c_char {
     const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");
@@ -77,6 +79,7 @@ pub extern "C" fn collage_version() -> *const c_char {
 }
 
 /// See the header.
+// SAFETY: no other symbol has this library's prefix.
 #[unsafe(no_mangle)]
 pub extern "C" fn collage_now_ns() -> i64 {
     now_ns()
@@ -91,7 +94,10 @@ fn now_ns() -> i64 {
     };
     // SAFETY: the system writes one timespec to a live, aligned one. The clock exists on every Unix, so it cannot fail.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
-    now.tv_sec as i64 * 1_000_000_000 + now.tv_nsec as i64
+    // Narrower on some systems.
+    #[allow(clippy::unnecessary_cast)]
+    let (seconds, nanos) = (now.tv_sec as i64, now.tv_nsec as i64);
+    seconds * 1_000_000_000 + nanos
 }
 
 /// Nanoseconds since the first call, and one second: no moment is 0.

@@ -51,8 +51,8 @@ pub(super) unsafe fn open(options: *const types::Options) -> Result<Options, Fai
         // SAFETY: not NULL, so the caller promises a struct of its size.
         false => unsafe { layout::read(options) }?,
     };
-    // SAFETY: as this function's.
     let (mut layer, device, bytes) =
+        // SAFETY: as this function's.
         unsafe { (layer(&given)?, devices(&given)?, model_bytes(&given)?) };
     layer.device = device;
     // SAFETY: as this function's.

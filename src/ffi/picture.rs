@@ -28,6 +28,7 @@ pub(super) struct Given {
 pub(super) struct Owner(Option<Arc<Released>>);
 
 struct Released {
+    // SAFETY: a type; whoever calls it says why it may.
     release: unsafe extern "C" fn(*mut c_void),
     context: *mut c_void,
     is_taken: AtomicBool,
@@ -210,8 +211,8 @@ unsafe fn device_image(
     owner: &Owner,
 ) -> Result<Image, Failure> {
     let owner = Box::new(owner.clone());
-    // SAFETY: as this function's.
     let image =
+        // SAFETY: as this function's.
         unsafe { crate::engine::device_image(index, address, size, stream, reads.clone(), owner) };
     Ok(image?)
 }

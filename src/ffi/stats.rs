@@ -116,6 +116,7 @@ fn fields<T>(value: &T, fields: &[(&str, &str, usize)]) -> Value {
 }
 
 /// See the header.
+// SAFETY: no other symbol has this library's prefix.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn collage_engine_stats(engine: Handle, stats: *mut types::Stats) -> i32 {
     guard(|| {
@@ -126,6 +127,7 @@ pub unsafe extern "C" fn collage_engine_stats(engine: Handle, stats: *mut types:
 }
 
 /// See the header.
+// SAFETY: no other symbol has this library's prefix.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn collage_engine_worker_stats(
     engine: Handle,
@@ -143,6 +145,7 @@ pub unsafe extern "C" fn collage_engine_worker_stats(
 }
 
 /// See the header.
+// SAFETY: no other symbol has this library's prefix.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn collage_engine_stats_json(
     engine: Handle,

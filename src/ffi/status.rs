@@ -152,6 +152,7 @@ fn unknown(number: i32) -> &'static CStr {
 }
 
 /// See the header.
+// SAFETY: no other symbol has this library's prefix.
 #[unsafe(no_mangle)]
 pub extern "C" fn collage_status_string(status: i32) -> *const c_char {
     let found = STATUSES.binary_search_by_key(&status, |s| s.number);

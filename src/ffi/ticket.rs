@@ -248,6 +248,7 @@ fn request_options(request: &types::Request) -> Result<RequestOptions, AbiError>
 }
 
 /// See the header.
+// SAFETY: no other symbol has this library's prefix.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn collage_submit(
     engine: Handle,
@@ -281,6 +282,7 @@ pub unsafe extern "C" fn collage_submit(
 }
 
 /// See the header.
+// SAFETY: no other symbol has this library's prefix.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn collage_submit_many(
     engine: Handle,
@@ -334,6 +336,7 @@ pub unsafe extern "C" fn collage_submit_many(
 }
 
 /// See the header.
+// SAFETY: no other symbol has this library's prefix.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn collage_ticket_wait(
     ticket: Handle,
@@ -361,6 +364,7 @@ pub unsafe extern "C" fn collage_ticket_wait(
 }
 
 /// See the header.
+// SAFETY: no other symbol has this library's prefix.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn collage_ticket_poll(ticket: Handle, answer: *mut types::Answer) -> i32 {
     // SAFETY: the caller promises the same.
@@ -368,6 +372,7 @@ pub unsafe extern "C" fn collage_ticket_poll(ticket: Handle, answer: *mut types:
 }
 
 /// See the header.
+// SAFETY: no other symbol has this library's prefix.
 #[unsafe(no_mangle)]
 pub extern "C" fn collage_ticket_cancel(ticket: Handle) -> i32 {
     guard(|| {
@@ -377,6 +382,7 @@ pub extern "C" fn collage_ticket_cancel(ticket: Handle) -> i32 {
 }
 
 /// See the header.
+// SAFETY: no other symbol has this library's prefix.
 #[unsafe(no_mangle)]
 pub extern "C" fn collage_ticket_free(ticket: Handle) -> i32 {
     guard(|| {

@@ -55,8 +55,10 @@ pub type Struct = (
 );
 
 /// What is called once memory is not read any more.
+// SAFETY: a type; whoever calls it says why it may.
 pub type Release = Option<unsafe extern "C" fn(*mut c_void)>;
 /// What is told of a settled request.
+// SAFETY: a type; whoever calls it says why it may.
 pub type Callback = Option<unsafe extern "C" fn(*mut c_void, Handle, i32, *const Answer)>;
 
 structs! {

@@ -242,6 +242,8 @@ static void models_come_from_memory_or_a_path(const char *path) {
     collage_options options = COLLAGE_OPTIONS_INIT;
     collage_engine *engine = NULL;
     options.model_path = path;
+    options.deadline_ns = 60000000000;
+    options.policy = "none";
     engine = open_with(options);
     collage_image image = stroke();
     const collage_answer expected = classify(engine, &image);

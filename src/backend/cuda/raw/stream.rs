@@ -148,8 +148,8 @@ impl Stream {
         from.ready
             .as_ref()
             .map_or(Ok(()), |ready| self.wait_for(ready))?;
-        // SAFETY: the range lies inside live memory; the caller of `device_image` has promised as many bytes at the address.
         let status =
+            // SAFETY: the range lies inside live memory; the caller of `device_image` has promised as many bytes there.
             unsafe { (driver.cuMemcpyDtoDAsync_v2)(to, from.address, from.bytes, self.handle) };
         status.of(driver, call)
     }
