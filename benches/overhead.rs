@@ -126,7 +126,8 @@ fn setup(base: Work, collage: Work, policy: Policy) -> Setup {
     };
     let plans = Plans {
         base: vec![plan("base", Grid::ONE)],
-        collage: Some(plan("collage", Grid::ONE)),
+        collage: vec![plan("collage", Grid::ONE)],
+        parity: None,
     };
     let mut setup = Setup::new(
         plans,

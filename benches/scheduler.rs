@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use collage::sched::{
-    AccuracyBudget, Action, Condition, Config, Event, JobId, Micros, RequestId, Role, Scheduler,
-    WorkerConfig, WorkerId,
+    AccuracyBudget, Action, Condition, Config, Event, GridWork, JobId, Micros, RequestId, Role,
+    Scheduler, WorkerConfig, WorkerId,
 };
 
 struct Counting;
@@ -111,8 +111,7 @@ fn scheduler(case: &Case) -> Scheduler {
     let mut config = Config {
         workers: (0..case.workers).map(worker).collect(),
         policy,
-        tiles: rows * cols,
-        collage_work: (rows * cols) as f64 / 9.0,
+        grids: vec![GridWork::new(rows * cols, (rows * cols) as f64 / 9.0)],
         queue: usize::MAX,
         max_batch: 1,
         ..Config::default()

@@ -86,7 +86,7 @@ fn serve(requests: u64, straggling: u64, change: impl FnOnce(&mut Config)) -> Se
         for run in sim.launched() {
             let luck = run.1.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
             let time = match run.2 {
-                Kind::Collage => {
+                Kind::Collage | Kind::Parity => {
                     served
                         .waits
                         .extend(run.3.iter().map(|&id| sim.now - due(id)));

@@ -293,7 +293,7 @@ fn one_death_without_retries() -> impl Strategy<Value = Script> {
         let config = &mut script.config;
         (config.max_attempts, config.accuracy) = (1, None);
         config.policy = Policy::Collage {
-            grid: None,
+            grid: Tiling::Own,
             lazy: None,
             resend,
         };

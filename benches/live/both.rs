@@ -58,7 +58,8 @@ impl Case {
         let grid = grid.map(|(rows, cols)| Grid { rows, cols });
         Plans {
             base: vec![plan(&base, Grid::ONE)],
-            collage: grid.map(|grid| plan(&collage, grid)),
+            collage: grid.map(|grid| plan(&collage, grid)).into_iter().collect(),
+            parity: None,
         }
     }
 
@@ -149,8 +150,7 @@ impl Case {
             scheduler: Config {
                 workers: vec![worker; self.workers],
                 policy: self.policy,
-                tiles: plans.tiles(),
-                collage_work: plans.collage_work(),
+                grids: plans.grids(),
                 group_wait: GROUP_WAIT.as_micros() as Micros,
                 max_batch: 1,
                 queue: self.groups * self.burst,

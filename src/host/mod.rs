@@ -100,7 +100,8 @@ impl Plans {
         tiles.max().unwrap_or(0)
     }
 
-    fn grids(&self) -> Vec<GridWork> {
+    /// The grids of the collage's plans, as the scheduler needs to know them.
+    pub fn grids(&self) -> Vec<GridWork> {
         let grid = |plan: &Arc<Plan>| GridWork::new(plan.capacity(), self.work(plan));
         self.collage.iter().map(grid).collect()
     }

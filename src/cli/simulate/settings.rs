@@ -8,7 +8,7 @@ use collage::config::duration;
 use collage::model::plan::Grid;
 use collage::sched::{
     AccuracyBudget, Config, GridWork, HealthConfig, Objective, ObjectiveError, Placement, Policy,
-    Role, WorkerConfig,
+    Role, Tiling, WorkerConfig,
 };
 use collage::sim::{Arrivals, Service, Setup};
 use collage::straggler::{Straggler, Stragglers};
@@ -214,8 +214,10 @@ impl Settings {
 
     /// The policy, on `--grid` if it does not say its own.
     fn on_grid(&self, mut policy: Policy) -> Policy {
-        if let (Policy::Collage { grid, .. }, Some(given)) = (&mut policy, self.grid) {
-            grid.get_or_insert((given.rows, given.cols));
+        if let (Policy::Collage { grid, .. }, Some(given)) = (&mut policy, self.grid)
+            && *grid == Tiling::Own
+        {
+            *grid = Tiling::Grid(given.rows, given.cols);
         }
         policy
     }
