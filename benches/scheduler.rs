@@ -113,6 +113,8 @@ fn main() {
         "collage:3x3",
         "collage:3x3:lazy",
         "replicate:2",
+        "collage:auto",
+        "parity:2",
     ] {
         let mut scheduler = scheduler(policy);
         serve(&mut scheduler, 0, requests / 10);
