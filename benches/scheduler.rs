@@ -68,6 +68,8 @@ const CASES: &[Case] = &[
     plain("collage:3x3:lazy", 1_000),
     plain("small", 1_000),
     plain("small:lazy", 1_000),
+    plain("collage:auto", 1_000),
+    plain("parity:2", 1_000),
     Case {
         with: "health off",
         change: |config| config.health = None,
@@ -94,6 +96,8 @@ const CASES: &[Case] = &[
     },
     plain("replicate:2", 10_000),
     plain("collage:3x3", 10_000),
+    plain("collage:auto", 10_000),
+    plain("parity:2", 10_000),
 ];
 
 /// All at a load of seven tenths and a mean service time of 10 ms.
@@ -108,10 +112,15 @@ fn scheduler(case: &Case) -> Scheduler {
     };
     let policy: collage::sched::Policy = case.policy.parse().expect("a policy");
     let (rows, cols) = policy.grid().unwrap_or((3, 3));
+    let tiles = match policy.is_auto() {
+        true => vec![1, 4, 9],
+        false => vec![rows * cols],
+    };
+    let grid = |tiles: &usize| GridWork::new(*tiles, *tiles as f64 / 9.0);
     let mut config = Config {
         workers: (0..case.workers).map(worker).collect(),
         policy,
-        grids: vec![GridWork::new(rows * cols, (rows * cols) as f64 / 9.0)],
+        grids: tiles.iter().map(grid).collect(),
         queue: usize::MAX,
         max_batch: 1,
         ..Config::default()

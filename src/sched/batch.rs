@@ -78,7 +78,8 @@ impl Scheduler {
                 continue;
             };
             let elsewhere = request.backup.worker().or(request.failed_on) == Some(worker)
-                || request.copies.on(worker);
+                || request.copies.on(worker)
+                || is_coded && self.runs_parity_of(id, worker);
             if avoid && elsewhere || apart && self.is_beside_a_mate(request, &ids, worker) {
                 passed.push(id);
             } else if request.alone && !ids.is_empty() {
@@ -96,6 +97,12 @@ impl Scheduler {
         }
         self.spare.give(passed);
         ids
+    }
+
+    /// Whether its parity runs there, though it may not count on that any more: others of its group may.
+    fn runs_parity_of(&self, id: RequestId, worker: WorkerId) -> bool {
+        let mut jobs = (self.fleet.jobs(worker).iter()).filter_map(|job| self.jobs.get(job));
+        jobs.any(|job| job.kind() == Kind::Parity && job.ids.contains(&id))
     }
 
     /// Whether a member of the request's group is among these, or runs on this worker.
