@@ -13,7 +13,7 @@ mod nvml_stub;
 mod watching {
     use std::time::{Duration, Instant};
 
-    use collage::telemetry::{Verdict, Watch};
+    use collage::host::telemetry::{Verdict, Watch};
 
     use super::nvml_stub::Stub;
 

@@ -32,8 +32,7 @@
 //! | [`backend`] | where a plan runs: `cpu` (the specification, and a fast path), `webgpu`, `cuda` | `model::plan`, `tensor`, `image` |
 //! | [`sched`] | which worker does what and which answer wins; no clock, thread or I/O | `std` |
 //! | [`straggler`] | what makes workers slow on purpose, live and simulated: one grammar, seeded draws, traces | `std` |
-//! | [`host`] | threads, payloads, clocks: drives `sched` | `sched`, `straggler`, `backend`, `model`, `image`, `telemetry` |
-//! | [`telemetry`] | what GPUs say of themselves (NVML), and verdicts from it | `error` |
+//! | [`host`] | threads, payloads, clocks: drives `sched`; what GPUs say of themselves ([`host::telemetry`]) | `sched`, `straggler`, `backend`, `model`, `image` |
 //! | [`sim`] | drives `sched` in virtual time: arrivals, service times | `sched`, `straggler` |
 //! | [`attach`] | an engine shows its state on a local socket; monitors find it | `host`, `sched` |
 //! | [`engine`] | what users call | `host`, `model`, `backend`, `attach` |
@@ -41,7 +40,7 @@
 //! | [`ffi`] | the C interface and its header, `include/collage.h` | `engine`, `config`, `model`, `embedded`, `image` |
 //! | `cli` (the binary) | one file a subcommand: parse, call, print | anything public |
 //!
-//! `wgpu` is named only in `backend/webgpu`, `cudarc` only in `backend/cuda`, NVML only in `telemetry/nvml`. `unsafe` lives
+//! `wgpu` is named only in `backend/webgpu`, `cudarc` only in `backend/cuda`, NVML only in `host/telemetry/nvml`. `unsafe` lives
 //! in `ffi`, `backend/*/raw`, `backend/cpu/simd` and `model/mmap`. `tests/layers.rs` enforces all of this.
 //!
 //! # One name for one thing
@@ -68,7 +67,6 @@ pub mod model;
 pub mod sched;
 pub mod sim;
 pub mod straggler;
-pub mod telemetry;
 pub mod tensor;
 
 /// The README's example must keep compiling and running.

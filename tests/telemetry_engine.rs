@@ -139,7 +139,7 @@ fn an_engine_on_gpus_starts_where_nvml_does_not_answer() {
 fn a_simulated_cuda_device_is_the_gpu_that_nvml_has_on_its_bus() {
     use collage::backend::cuda::{CudaOptions, open_device};
     use collage::engine::Options;
-    use collage::telemetry::Source;
+    use collage::host::telemetry::Source;
 
     let scenario = "gpu H100\ngpu H100\n reasons hw_slowdown+hw_thermal_slowdown\n sm_clock 990";
     let library = Stub::kept(scenario);

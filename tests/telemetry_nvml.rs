@@ -2,7 +2,7 @@
 #![cfg(all(feature = "nvml", target_os = "linux"))]
 
 use collage::error::Classify;
-use collage::telemetry::{
+use collage::host::telemetry::{
     Absent, Cause, Confidence, History, Link, Pattern, Reading, Reason, Source, State, Unavailable,
     Verdict, Window, Xid,
 };

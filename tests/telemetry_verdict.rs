@@ -1,6 +1,6 @@
 //! Windows and verdicts as pure functions of readings and their times.
 
-use collage::telemetry::{
+use collage::host::telemetry::{
     Cause, Confidence, Gpu, History, Link, Reading, Reason, Reasons, State, Verdict, Window,
     Worker, Xid,
 };

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use clap::Args;
 use collage::backend::DeviceInfo;
 use collage::backend::discover::{Found, discover};
-use collage::telemetry::Source;
+use collage::host::telemetry::Source;
 use serde::Serialize;
 
 use super::console::Console;

@@ -22,7 +22,9 @@ const FULL: &str = r#"
     model = "base.safetensors"
     arch = "resnet20"
     collage = "collage.safetensors"
+    parity = "parity.safetensors"
     grid = "2x3"
+    grids = ["1x1", "2x2"]
     device = "cpu:2"
     workers = 4
     collage_workers = 2
@@ -47,8 +49,10 @@ const FULL: &str = r#"
 
 #[test]
 fn the_file_and_the_flags_say_the_same_things() {
-    let args = "--model base.safetensors --arch resnet20 --collage collage.safetensors --grid 2x3 --device cpu:2 \
-                --workers 4 --collage-workers 2 --policy collage:2x2:lazy:p90 --budget 0.125 --accuracy-budget 0.001 --accuracy-drop 0.02 --objective p99=50ms --queue 10 --max-batch 16 --batch-wait 250us \
+    let args = "--model base.safetensors --arch resnet20 --collage collage.safetensors --parity parity.safetensors \
+                --grid 2x3 --grids 1x1,2x2 --device cpu:2 --workers 4 --collage-workers 2 --policy collage:2x2:lazy:p90 \
+                --budget 0.125 --accuracy-budget 0.001 --accuracy-drop 0.02 --objective p99=50ms --queue 10 --max-batch 16 \
+                --batch-wait 250us \
                 --group-wait 1.5ms --release 20ms --deadline 2s --min-confidence 0.75 --top 3 \
                 --stragglers slow:0:8:0.1 --stragglers pause:1:50 --telemetry false --seed 7 --attach off";
     let args: Vec<&str> = args.split_whitespace().collect();
@@ -152,7 +156,7 @@ fn a_collage_without_its_base_is_refused() {
 fn an_accuracy_budget_without_what_a_collage_loses_is_refused() {
     let settings = Settings::resolve(flags(&["--accuracy-budget", "0.001", "--device", "cpu:1"]));
     let settings = settings.expect("nothing wrong in itself");
-    let base = || crate::embedded::base();
+    let base = || Model::open("weights/digits-base.safetensors");
     // A model for single images states nothing about a grid.
     let unstated = || Ok((base()?, Some(base()?)));
     let error = settings.options(unstated).expect_err("no drop");
@@ -165,14 +169,19 @@ fn what_a_collage_loses_is_what_both_files_state_at_the_grid_that_runs() {
     let drop = |args: &[&str]| {
         let args = [&["--accuracy-budget", "0.001", "--device", "cpu:1"], args].concat();
         let settings = Settings::resolve(flags(&args)).expect("valid");
-        let embedded = || Ok((crate::embedded::base()?, Some(crate::embedded::collage()?)));
+        let embedded = || {
+            Ok((
+                Model::open("weights/digits-base.safetensors")?,
+                Some(Model::open("weights/digits-collage.safetensors")?),
+            ))
+        };
         let options = settings.options(embedded).expect("both state theirs");
         options.accuracy.expect("a budget was given").drop
     };
     let stated = |grid: &str| {
         let accuracy = |model: Model, of: &str| model.metadata().accuracy[of];
-        let collage = crate::embedded::collage().expect("sound");
-        let base = crate::embedded::base().expect("sound");
+        let collage = Model::open("weights/digits-collage.safetensors").expect("sound");
+        let base = Model::open("weights/digits-base.safetensors").expect("sound");
         accuracy(base, "base") - accuracy(collage, grid)
     };
     assert_eq!(drop(&[]), stated("3x3"));

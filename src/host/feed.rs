@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::drive::Command;
+use super::telemetry::{History, Verdict, Watch, Window};
 use crate::sched::Condition;
-use crate::telemetry::{History, Verdict, Watch, Window};
 
 /// Between readings.
 const INTERVAL: Duration = Duration::from_millis(250);

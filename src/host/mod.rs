@@ -17,6 +17,7 @@ mod feed;
 mod results;
 mod stats;
 mod straggler;
+pub mod telemetry;
 mod ticket;
 mod worker;
 

@@ -24,15 +24,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("straggler", &["error"]),
     (
         "host",
-        &[
-            "sched",
-            "straggler",
-            "backend",
-            "model",
-            "image",
-            "telemetry",
-            "error",
-        ],
+        &["sched", "straggler", "backend", "model", "image", "error"],
     ),
     ("attach", &["host", "sched", "error"]),
     (
@@ -52,7 +44,6 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("dataset", &["image", "error"]),
     ("embedded", &["dataset", "model", "image", "error"]),
     ("sim", &["sched", "straggler", "error"]),
-    ("telemetry", &["error"]),
     // Over the engine; the settings open its models and devices, and what a C program gives becomes models and images.
     (
         "ffi",
@@ -67,7 +58,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("cudarc", &["src/backend/cuda"]),
     ("wgpu", &["src/backend/webgpu"]),
-    ("nvml_wrapper", &["src/telemetry/nvml"]),
+    ("nvml_wrapper", &["src/host/telemetry/nvml"]),
     ("rustix", &["src/attach", "src/cli"]),
     ("tokio", &["src/host", "src/engine", "src/main", "src/cli"]),
 ];
@@ -384,7 +375,7 @@ fn a_crate_away_from_home_is_found() {
     );
     assert_eq!(
         found("src/backend/mod.rs", "use nvml_wrapper::Nvml;"),
-        ["2: nvml_wrapper belongs in src/telemetry/nvml"]
+        ["2: nvml_wrapper belongs in src/host/telemetry/nvml"]
     );
     assert_eq!(found("src/model/mod.rs", "use tokio::fs;").len(), 1);
     assert!(found("src/backend/webgpu/mod.rs", "use wgpu::Device;").is_empty());

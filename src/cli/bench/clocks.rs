@@ -1,7 +1,7 @@
 //! A GPU's clocks before and after a measurement: what a figure is worth depends on them.
 
 use collage::backend::DeviceInfo;
-use collage::telemetry::{Gpu, Reading, Reason, Source};
+use collage::host::telemetry::{Gpu, Reading, Reason, Source};
 use serde::Serialize;
 
 /// At one moment. Empty where nothing tells: no GPU, no NVML.

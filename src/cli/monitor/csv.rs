@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use collage::telemetry::{History, State, Unavailable, Verdict, Watch};
+use collage::host::telemetry::{History, State, Unavailable, Verdict, Watch};
 
 use super::super::console::Console;
 use super::super::failure::Failure;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use collage::config::duration;
-use collage::telemetry::Watch;
+use collage::host::telemetry::Watch;
 
 use super::console::Console;
 use super::failure::Failure;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use collage::attach as engine;
 use collage::engine::Attach;
 use collage::error::Classify;
-use collage::telemetry::{
+use collage::host::telemetry::{
     Gpu, History, Link, Pattern, Reading, State, Unavailable, Verdict, Watch, Window,
 };
 use serde::Serialize;

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use collage::attach::{self, Found, State};
 use collage::engine::Attach;
-use collage::telemetry::{self, Cause, Gpu, History, Reading, Unavailable, Verdict, Watch, Window};
+use collage::host::telemetry::{
+    self, Cause, Gpu, History, Reading, Unavailable, Verdict, Watch, Window,
+};
 
 /// How long an engine has to answer.
 const PATIENCE: Duration = Duration::from_millis(300);

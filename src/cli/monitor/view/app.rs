@@ -7,7 +7,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use super::super::snapshot::{EngineNow, Snapshot};
 use super::theme::Theme;
 use collage::attach::Worker;
-use collage::telemetry::Verdict;
+use collage::host::telemetry::Verdict;
 
 /// In which order workers are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The GPUs: five lines each where there is room, else three or one.
 
-use collage::telemetry::{Link, Pattern, State};
+use collage::host::telemetry::{Link, Pattern, State};
 use ratatui::text::{Line, Span};
 
 use super::super::super::text::{bytes, whole_percent};

@@ -1,7 +1,7 @@
 //! What the view must show and never hide, drawn into a buffer and read back as text.
 
 use collage::attach::{Found, Process, Scores, Service, State, Worker};
-use collage::telemetry::{Gpu, History, Link, Reading, Reason, Xid};
+use collage::host::telemetry::{Gpu, History, Link, Reading, Reason, Xid};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -235,7 +235,7 @@ fn what_a_gpu_does_not_tell_is_a_question_mark_and_never_a_zero() {
 fn a_lost_gpu_and_its_xid_are_told() {
     let lost = history(gpu(0), 3, |i| Reading {
         state: if i == 2 {
-            collage::telemetry::State::Lost
+            collage::host::telemetry::State::Lost
         } else {
             Default::default()
         },

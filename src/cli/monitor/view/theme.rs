@@ -1,6 +1,6 @@
 //! Colours, as a second channel only: whatever a colour says stands there as a word or a number too.
 
-use collage::telemetry::Cause;
+use collage::host::telemetry::Cause;
 use ratatui::style::{Color, Modifier, Style};
 
 /// With colours or without.

@@ -1,6 +1,6 @@
 //! Of one GPU: DCGM's names first, then what DCGM does not tell.
 
-use collage::telemetry::{Cause, State};
+use collage::host::telemetry::{Cause, State};
 
 use super::super::super::snapshot::GpuNow;
 use super::family::Families;

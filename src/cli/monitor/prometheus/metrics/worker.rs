@@ -1,7 +1,7 @@
 //! Of the workers of one engine.
 
 use collage::attach::{State, Worker};
-use collage::telemetry::Verdict;
+use collage::host::telemetry::Verdict;
 
 use super::family::{Buckets, Families};
 use super::gpu::CAUSES;

@@ -6,9 +6,9 @@
 //! enough (DCGM's health checks); another process counts from a tenth of the multiprocessors' time (this project's choice).
 
 use super::{Cause, Confidence, Finding, Verdict, percent};
-use crate::telemetry::reading::{Absent, Gpu, Link, Missing, Reading, State};
-use crate::telemetry::reason::Reason;
-use crate::telemetry::window::{BRIEF, Pattern, ProcessLoad, ReasonShare, Window};
+use crate::host::telemetry::reading::{Absent, Gpu, Link, Missing, Reading, State};
+use crate::host::telemetry::reason::Reason;
+use crate::host::telemetry::window::{BRIEF, Pattern, ProcessLoad, ReasonShare, Window};
 
 /// A minute's, or of a shorter window.
 const MOST_REPLAYS: f64 = 8.0;

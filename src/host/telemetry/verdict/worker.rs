@@ -5,7 +5,7 @@
 //! waits for its host (this project's choice).
 
 use super::{Cause, Confidence, Finding, Verdict, Worker, percent};
-use crate::telemetry::window::Window;
+use crate::host::telemetry::window::Window;
 
 /// Of either score.
 const SLOW: f64 = 0.75;

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Only `nvml` talks to a driver. All else is a pure function of readings and their times, so every rule can be tested
-//! without a GPU. Nothing here knows the engine: its figures come in as plain numbers ([`Worker`]). A GPU that is idle is
+//! without a GPU. Nothing here knows the engine, so that GPUs can be
+//! watched without one: its figures come in as plain numbers ([`Worker`]). A GPU that is idle is
 //! not at fault, and neither is one that its power limit holds back; a counter means nothing by its height, only by how
 //! far it rose.
 

@@ -14,9 +14,11 @@ use nvml_wrapper::sys_exports::field_id as fields;
 
 use super::Handle;
 use super::question::Questions;
-use crate::telemetry::reading::{Ecc, Gpu, Link, Missing, Process, Reading, RowRemapping, State};
-use crate::telemetry::reason::Reasons;
-use crate::telemetry::xid::Xid;
+use crate::host::telemetry::reading::{
+    Ecc, Gpu, Link, Missing, Process, Reading, RowRemapping, State,
+};
+use crate::host::telemetry::reason::Reasons;
+use crate::host::telemetry::xid::Xid;
 
 /// How often what changes rarely is asked: each question costs the driver tens of microseconds.
 const RARELY_US: u64 = 1_000_000;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::{
     BRIEF, Clock, LOADED, OSCILLATING_CHANGES, Pattern, ProcessLoad, ReasonShare, Rise, SUSTAINED,
 };
-use crate::telemetry::reading::{Link, Reading, State};
-use crate::telemetry::reason::{Reason, Reasons};
+use crate::host::telemetry::reading::{Link, Reading, State};
+use crate::host::telemetry::reason::{Reason, Reasons};
 
 /// A reading and the time that it speaks for. Of a GPU that does not answer there is nothing to say.
 #[derive(Clone, Copy)]

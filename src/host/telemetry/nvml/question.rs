@@ -2,7 +2,7 @@
 
 use nvml_wrapper::error::NvmlError;
 
-use crate::telemetry::reading::{Absent, Missing, State};
+use crate::host::telemetry::reading::{Absent, Missing, State};
 
 /// What was asked of one GPU in one reading. After it was lost nothing more is asked: each further question to a GPU
 /// that is off the bus can take the driver long.
