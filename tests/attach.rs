@@ -117,12 +117,16 @@ fn the_state_says_what_the_engine_says() {
         (base.role.as_str(), collage.role.as_str()),
         ("base", "collage")
     );
+    // A collage may answer before a request's own run begins anywhere.
+    let saved = stats.requests.bases_saved;
     assert_eq!(
-        base.answers, 40,
+        base.answers,
+        40 - saved,
         "the own run of each was given to the base worker"
     );
     assert_eq!(
-        base.backups, state.requests.collage,
+        base.backups,
+        state.requests.collage - saved,
         "and these were answered in its place"
     );
 }

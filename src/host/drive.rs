@@ -9,17 +9,17 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use hdrhistogram::Histogram;
 
 use super::clock::{Clock, Wake, micros};
 use super::error::Error;
 use super::results::{Head, Results};
-use super::stats::{Recent, Stats, WorkerStats, counts, histogram};
+use super::stats::{Stats, WorkerStats};
+use super::tally::Tally;
 use super::ticket::{Answer, Reply, Tile};
 use super::worker::{Order, Report, Rows};
 use crate::image::Image;
 use crate::sched::{
-    self, Action, Condition, Event, IdMap, JobId, Kind, Micros, RequestId, Role, Scheduler, Source,
+    self, Action, Condition, Event, IdMap, JobId, Kind, RequestId, Role, Scheduler, Source,
     WorkerId,
 };
 
@@ -82,48 +82,6 @@ pub(super) struct Link {
     pub(super) orders: Option<Sender<Order>>,
     pub(super) epoch: u64,
     pub(super) tally: Tally,
-}
-
-/// What is counted of a worker.
-pub(super) struct Tally {
-    runs: u64,
-    images: u64,
-    busy: Duration,
-    /// Of those: requests' own base runs, and all else; injected delays excluded.
-    base_busy: Duration,
-    backup_busy: Duration,
-    service: Histogram<u32>,
-    recent: Recent,
-    answers: u64,
-    backups: u64,
-    deadline_exceeded: u64,
-    injected: Duration,
-    injected_runs: u64,
-    failures: u64,
-    restarts: u64,
-    last_failure: Option<Arc<str>>,
-}
-
-impl Default for Tally {
-    fn default() -> Self {
-        Self {
-            runs: 0,
-            images: 0,
-            busy: Duration::ZERO,
-            base_busy: Duration::ZERO,
-            backup_busy: Duration::ZERO,
-            service: histogram(),
-            recent: Recent::default(),
-            answers: 0,
-            backups: 0,
-            deadline_exceeded: 0,
-            injected: Duration::ZERO,
-            injected_runs: 0,
-            failures: 0,
-            restarts: 0,
-            last_failure: None,
-        }
-    }
 }
 
 /// The thread's state.
@@ -370,14 +328,7 @@ impl Driver {
         let Some(link) = own.and_then(|worker| self.workers.get_mut(worker)) else {
             return;
         };
-        match outcome {
-            Ok(answer) => {
-                link.tally.answers += 1;
-                link.tally.backups += u64::from(answer.source != Source::Base);
-            }
-            Err(sched::Error::DeadlineExceeded) => link.tally.deadline_exceeded += 1,
-            Err(_) => {}
-        }
+        link.tally.credit(outcome);
     }
 
     fn answer(
@@ -436,7 +387,7 @@ impl Driver {
             Report::Ready => {
                 tracing::info!(worker, "worker restarted");
                 if let Some(link) = self.workers.get_mut(worker) {
-                    link.tally.restarts += 1;
+                    link.tally.restarted();
                 }
                 self.handle(Event::WorkerReady { worker: id });
             }
@@ -472,20 +423,7 @@ impl Driver {
         };
         let is_backup = self.scheduler.is_backup(job).unwrap_or(false);
         if let Some(Link { tally, .. }) = self.workers.get_mut(worker) {
-            tally.runs += 1;
-            tally.images += ids.len() as u64;
-            tally.busy += service;
-            let own_busy = match is_backup {
-                true => &mut tally.backup_busy,
-                false => &mut tally.base_busy,
-            };
-            *own_busy += service.saturating_sub(injected);
-            // Not `saturating_record`: that clamps to what the histogram spans so far instead of growing it. Growing
-            // fails beyond u64 only.
-            let _ = tally.service.record(micros(service));
-            tally.recent.record(micros(service));
-            tally.injected += injected;
-            tally.injected_runs += u64::from(!injected.is_zero());
+            tally.ran(ids.len(), is_backup, service, injected);
         }
         let confidences = rows
             .top
@@ -518,8 +456,7 @@ impl Driver {
             }
         }
         if let Some(Link { tally, .. }) = self.workers.get_mut(worker) {
-            tally.failures += 1;
-            tally.last_failure = Some(reason.clone());
+            tally.failed(reason.clone());
         }
         self.last_failure = Some(reason);
     }
@@ -542,38 +479,18 @@ impl Driver {
         requests.submitted += refused;
         requests.overloaded += refused;
         let worker = |(i, link): (usize, &Link)| {
-            let [recent_p50, recent_p99] = link.tally.recent.quantiles([0.50, 0.99]);
+            let id = WorkerId(i);
+            let state = self.scheduler.worker_state(id);
             WorkerStats {
                 role: link.role,
                 device: link.device,
                 device_name: link.device_name.clone(),
                 pci_bus_id: link.pci_bus_id.clone(),
-                state: self
-                    .scheduler
-                    .worker_state(WorkerId(i))
-                    .unwrap_or(sched::WorkerState::Retired),
-                health: self.scheduler.health(WorkerId(i)),
-                scores: self.scheduler.scores(WorkerId(i)),
-                queued: self.scheduler.queued(WorkerId(i)),
-                runs: link.tally.runs,
-                images: link.tally.images,
-                busy: link.tally.busy,
-                base_busy: link.tally.base_busy,
-                backup_busy: link.tally.backup_busy,
-                service_p50: quantile(&link.tally.service, 0.50),
-                service_p99: quantile(&link.tally.service, 0.99),
-                service_counts: counts(&link.tally.service),
-                recent_p50,
-                recent_p99,
-                recent_runs: link.tally.recent.runs(),
-                answers: link.tally.answers,
-                backups: link.tally.backups,
-                deadline_exceeded: link.tally.deadline_exceeded,
-                injected: link.tally.injected,
-                injected_runs: link.tally.injected_runs,
-                failures: link.tally.failures,
-                restarts: link.tally.restarts,
-                last_failure: link.tally.last_failure.as_deref().map(str::to_owned),
+                state: state.unwrap_or(sched::WorkerState::Retired),
+                health: self.scheduler.health(id),
+                scores: self.scheduler.scores(id),
+                queued: self.scheduler.queued(id),
+                ..link.tally.stats()
             }
         };
         Stats {
@@ -586,13 +503,4 @@ impl Driver {
             contention: Vec::new(), // the host's
         }
     }
-}
-
-fn quantile(histogram: &Histogram<u32>, q: f64) -> Duration {
-    let us: Micros = if histogram.is_empty() {
-        0
-    } else {
-        histogram.value_at_quantile(q)
-    };
-    Duration::from_micros(us)
 }

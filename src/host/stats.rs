@@ -26,7 +26,7 @@ pub struct Stats {
 }
 
 /// Of one worker.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct WorkerStats {
     /// What it runs.
     pub role: Role,

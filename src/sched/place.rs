@@ -14,13 +14,14 @@ use super::health::{Health, HealthConfig, Scores, Ward};
 use super::latency::{Normal, Slowness};
 
 /// Which jobs a worker takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Base batches only.
     Base,
     /// Collages or parities only.
     Collage,
     /// Either.
+    #[default]
     Both,
 }
 
@@ -45,9 +46,10 @@ pub struct WorkerConfig {
 }
 
 /// Whether a worker may be given jobs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum WorkerState {
     /// Yes.
+    #[default]
     Ready,
     /// Not now; its driver is trying to bring it back.
     Lost,

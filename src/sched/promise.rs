@@ -112,7 +112,8 @@ pub struct Promises {
     /// The latency at the objective's quantile, of all requests that were accepted and not cancelled; one that failed
     /// counts with its deadline, or as missed where that is earlier.
     pub latency: Option<Promise>,
-    /// Accuracy lost in expectation: the share of the answers that collages gave, times what one of them loses.
+    /// Accuracy lost in expectation: the share of the answers that collages, or parities, gave, times
+    /// what one of them loses.
     pub accuracy: Option<Promise>,
 }
 
@@ -199,7 +200,8 @@ impl Scheduler {
     pub fn promises(&self) -> Promises {
         let answered = self.stats.answered();
         let accuracy = self.config.accuracy.map(|accuracy| {
-            let share = self.stats.collage as f64 / answered.max(1) as f64;
+            let approximate = self.stats.collage + self.stats.parity;
+            let share = approximate as f64 / answered.max(1) as f64;
             let measured = share * accuracy.drop;
             Promise {
                 promised: accuracy.budget,
