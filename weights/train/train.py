@@ -135,7 +135,7 @@ def main():
         "seed": args.seed,
         "seconds": seconds,
         "device": device,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "validation": found,
     }
     torch.save({"model": {k: v.cpu() for k, v in model.state_dict().items()}, **about}, args.out / f"{name}.pt")
