@@ -121,6 +121,7 @@ enum {
     COLLAGE_MODEL_TILE_DRIFT = 281, /* a layer in which tiles and cells drift apart */
     COLLAGE_MODEL_TRUNK_STRIDE = 282, /* the metadata's stride is not the network's */
     COLLAGE_MODEL_GRID_NOT_TAKEN = 283, /* a grid that the model was not made for */
+    COLLAGE_MODEL_MEAN_NOT_TAKEN = 284, /* a network that takes no mean of images */
     COLLAGE_PLAN_EMPTY_BATCH = 290, /* a batch of no images */
     COLLAGE_PLAN_TOP_OUT_OF_RANGE = 291, /* more or fewer results than there are classes */
     COLLAGE_PLAN_TOO_LARGE = 292, /* shapes or memory beyond what can be counted */
@@ -147,6 +148,8 @@ enum {
     COLLAGE_DEVICE_FULL = 311, /* too little device memory is left */
     COLLAGE_DEVICE_SYNTAX = 320, /* a device's name that is none */
     COLLAGE_ARCHITECTURE_SYNTAX = 321, /* an architecture's name that is none */
+    COLLAGE_DEVICE_TWICE = 322, /* a device that is named twice */
+    COLLAGE_DEVICE_AUTO = 323, /* `auto` beside other devices */
 
     /* 4xx: serving. */
     COLLAGE_OVERLOADED = 400, /* as many requests wait as `queue` allows */
@@ -159,10 +162,13 @@ enum {
     COLLAGE_LOAD = 411, /* a device refused the model */
     COLLAGE_LOAD_PANIC = 412, /* a defect of a backend while it loaded the model */
     COLLAGE_THREAD = 413, /* the operating system gave no thread */
+    COLLAGE_CONTENTION = 414, /* a device refused an injected load */
     COLLAGE_STRAGGLER_SYNTAX = 420, /* a straggler's description that is none */
     COLLAGE_TRACE_READ = 421, /* a trace cannot be read */
     COLLAGE_TRACE_CONTENT = 422, /* a trace that is none */
-    COLLAGE_TRACE_FIELD = 423, /* a trace's field that is none */
+    COLLAGE_STRAGGLER_NEEDS_DEVICE = 424, /* a straggler that needs a device, where there is none */
+    COLLAGE_SERVICE_READ = 425, /* service times cannot be read */
+    COLLAGE_SERVICE_CONTENT = 426, /* service times that are none */
 
     /* 5xx: settings. */
     COLLAGE_CONFIG_READ = 500, /* a settings file cannot be read */
@@ -172,6 +178,7 @@ enum {
     COLLAGE_CONFIG_VALUE = 504, /* a value that the setting does not take */
     COLLAGE_CONFIG_MISSING = 505, /* a setting needs another one */
     COLLAGE_CONFIG_RELEASE = 506, /* the release time is not before the deadline */
+    COLLAGE_CONFIG_ACCURACY_DROP = 507, /* an accuracy budget, and nothing says what a collage's answer loses */
 
     /* 6xx: this interface. */
     COLLAGE_NULL = 600, /* NULL where it is not allowed */
@@ -184,7 +191,25 @@ enum {
     COLLAGE_BUFFER_TOO_SMALL = 607, /* the text does not fit; the length that it needs was written */
     COLLAGE_IN_CALLBACK = 608, /* the call would wait for the callback that makes it */
     COLLAGE_TENSOR = 609, /* a tensor whose type, shape, strides or values are no image */
-    COLLAGE_NO_DEVICE_POINTERS = 610 /* nobody here can read this device memory */
+    COLLAGE_NO_DEVICE_POINTERS = 610, /* nobody here can read this device memory */
+
+    /* 8xx: NVML. */
+    COLLAGE_NVML_NOT_BUILT = 800, /* built without NVML */
+    COLLAGE_NVML_NO_LIBRARY = 801, /* NVML is not installed */
+    COLLAGE_NVML_NOT_LOADED = 802, /* a file that is no NVML */
+    COLLAGE_NVML_NO_DRIVER = 803, /* NVML finds no NVIDIA driver */
+    COLLAGE_NVML_NO_PERMISSION = 804, /* NVML refuses this user */
+    COLLAGE_NVML_VERSION = 805, /* NVML and the driver are of different versions */
+    COLLAGE_NVML_FAILED = 806, /* NVML failed otherwise */
+
+    /* 9xx: attaching to engines. */
+    COLLAGE_ATTACH_UNSUPPORTED = 900, /* engines cannot be attached to on this system */
+    COLLAGE_ATTACH_FOLDER = 901, /* a folder for sockets that cannot be used */
+    COLLAGE_ATTACH_IO = 902, /* a socket failed */
+    COLLAGE_ATTACH_GONE = 903, /* the engine is gone */
+    COLLAGE_ATTACH_SILENT = 904, /* the engine did not answer in time */
+    COLLAGE_ATTACH_ANSWER = 905, /* an answer that is no engine's state */
+    COLLAGE_ATTACH_REFUSED = 906 /* the engine refused */
 };
 
 /* Of the library that is loaded: (major << 16) | minor. A program can use it if the major numbers agree and the library's

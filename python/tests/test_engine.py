@@ -309,7 +309,7 @@ def test_models_may_be_files_or_bytes(digits: Digits) -> None:
     base, tiles = (ROOT / "weights" / f"digits-{name}.safetensors" for name in ("base", "collage"))
     embedded: list[collage.Answer] = []
     for model, collage_model in ((None, None), (base, tiles), (base.read_bytes(), tiles.read_bytes())):
-        with collage.Engine(model, collage=collage_model, device=["cpu:1", "cpu:1"], policy="none") as engine:
+        with collage.Engine(model, collage=collage_model, device=["cpu:1"], policy="none") as engine:
             embedded.append(engine.submit(digits.images[0]).result())
     assert len({answer.top for answer in embedded}) == 1
 

@@ -55,8 +55,8 @@ impl Classify for DeviceListError {
         match self {
             // The same cause as a single device's.
             DeviceListError::Item { .. } => 320,
-            DeviceListError::Twice { .. } => 321,
-            DeviceListError::Auto { .. } => 322,
+            DeviceListError::Twice { .. } => 322,
+            DeviceListError::Auto { .. } => 323,
         }
     }
 
@@ -233,11 +233,11 @@ mod tests {
             ("cuda:0,tpu", 320, "\"tpu\"; expected auto, cuda[:INDEX]"),
             ("cpu:*", 320, "\"cpu:*\""),
             ("cuda:0, cuda:1", 320, "\" cuda:1\""),
-            ("cuda,wgpu:0,cuda:0", 321, "cuda:0 is named twice"),
-            ("cuda:1,cuda:*", 321, "cuda:* is named twice"),
-            ("wgpu:*,wgpu:*", 321, "wgpu:* is named twice"),
-            ("cpu:1,cpu:2", 321, "cpu:2 is named twice"),
-            ("auto,cpu", 322, "auto chooses one"),
+            ("cuda,wgpu:0,cuda:0", 322, "cuda:0 is named twice"),
+            ("cuda:1,cuda:*", 322, "cuda:* is named twice"),
+            ("wgpu:*,wgpu:*", 322, "wgpu:* is named twice"),
+            ("cpu:1,cpu:2", 322, "cpu:2 is named twice"),
+            ("auto,cpu", 323, "auto chooses one"),
         ] {
             let error = list.parse::<DeviceList>().unwrap_err();
             let message = error.to_string();

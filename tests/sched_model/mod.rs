@@ -360,8 +360,9 @@ impl Model {
 
     /// Nobody waits who could be answered from a parity.
     fn check_decodable(&self) {
-        if self.script.config.accuracy.is_some() {
-            return; // may keep an answer back
+        let config = &self.script.config;
+        if config.accuracy.is_some() || config.objective.is_some() {
+            return; // a promise may keep an answer back
         }
         for (job, run) in self
             .ended
@@ -582,7 +583,9 @@ impl Model {
                     }
                     Source::Parity => {
                         assert!(
-                            self.now >= wanted.release_at || self.script.config.accuracy.is_some(),
+                            self.now >= wanted.release_at
+                                || self.script.config.accuracy.is_some()
+                                || self.script.config.objective.is_some(),
                             "a decoded answer before its release"
                         );
                         let decoded = self.decoded.take();

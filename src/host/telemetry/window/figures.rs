@@ -191,9 +191,12 @@ pub(super) fn per_second(
         .collect();
     let steps = told.windows(2).filter_map(|pair| {
         let [(from_us, from), (to_us, to)] = [pair[0], pair[1]];
-        Some((to.checked_sub(from)?, to_us - from_us))
+        Some((to.checked_sub(from)?, to_us.saturating_sub(from_us)))
     });
-    let (bytes, us) = steps.fold((0, 0), |(bytes, us), step| (bytes + step.0, us + step.1));
+    // Whatever a driver says: a counter that jumped beyond belief must not end the watch.
+    let (bytes, us) = steps.fold((0u64, 0u64), |(bytes, us), step| {
+        (bytes.saturating_add(step.0), us.saturating_add(step.1))
+    });
     (us > 0).then(|| bytes as f64 / us as f64 * 1e6)
 }
 
@@ -201,7 +204,7 @@ impl Rise {
     pub(super) fn of(readings: &[&Reading]) -> Rise {
         let both = |a: Option<u64>, b: Option<u64>| match (a, b) {
             (None, None) => None,
-            (a, b) => Some(a.unwrap_or(0) + b.unwrap_or(0)),
+            (a, b) => Some(a.unwrap_or(0).saturating_add(b.unwrap_or(0))),
         };
         Rise {
             ecc_corrected: rise(readings, |r| r.ecc.volatile_corrected),
