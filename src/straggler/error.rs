@@ -51,7 +51,6 @@ impl Classify for StragglerError {
             StragglerError::Syntax { .. } => 420,
             StragglerError::Read { .. } => 421,
             StragglerError::Content { .. } => 422,
-            // 423 was a field behind a trace's name, which is syntax now.
             StragglerError::NeedsDevice { .. } => 424,
         }
     }
