@@ -277,6 +277,31 @@ fn failures_count_and_cancellations_do_not() {
 }
 
 #[test]
+fn a_held_answer_that_waits_for_a_base_run_is_given_once_that_is_lost() {
+    let mut sim = Sim::new(&[BASE, BASE, COLLAGE], |c| {
+        policy(c, "collage:once");
+        (c.max_attempts, c.grids, c.health) = (1, tiles(1), None);
+        objective(c, "p50=5ms");
+    });
+    // Enough that are in time, so that one may miss the objective on purpose.
+    for id in 0..8 {
+        sim.submit(id, NEVER - 1, NEVER);
+        for run in sim.launched() {
+            sim.done(&run);
+        }
+    }
+    sim.outcomes();
+    sim.submit(8, 10_000, 1_000_000);
+    let runs = sim.launched();
+    let of = |kind| runs.iter().find(|run| run.2 == kind).expect("both run");
+    sim.done(of(Kind::Collage));
+    sim.pass(100_000);
+    assert_eq!(sim.outcomes(), [], "its base run may still answer");
+    sim.failed(of(Kind::Base));
+    assert_eq!(sim.outcomes(), [(8, Ok(Source::Collage))]);
+}
+
+#[test]
 fn only_the_base_answers_a_request_that_says_so() {
     let mut sim = Sim::new(&[BASE, COLLAGE], |c| {
         c.grids = tiles(1);

@@ -308,6 +308,11 @@ impl Scheduler {
             return;
         }
         if request.backup != Backup::None {
+            // A held answer that waited on for a base run waits for nothing now.
+            if request.waits_on {
+                let (at, due) = (self.now, Due::Release);
+                self.timers.push(Timer { at, due, id });
+            }
             self.lost_to_code(id);
         } else {
             let error = match self.fleet.could(Kind::Base) {
