@@ -3,8 +3,9 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use super::engine_fakes::{Fake, setup, sure};
+use super::engine_fakes::{Fake, setup, submit, sure};
 use collage::engine::{AccuracyBudget, Attach, Engine, Policy};
 
 use super::{Exporter, HOT, Stub, collage, is_hot, run, sample, text};
@@ -12,7 +13,10 @@ use super::{Exporter, HOT, Stub, collage, is_hot, run, sample, text};
 /// An engine that has answered, and the folder that it is seen in.
 pub fn engine() -> (Engine, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut setup = setup(Fake::new(|_| Ok(())));
+    let mut setup = setup(Fake::new(|_| {
+        std::thread::sleep(Duration::from_millis(1));
+        Ok(())
+    }));
     setup.policy = Policy::None;
     setup.base_workers = 2;
     setup.objective = Some("p99=60s".parse().expect("an objective"));
@@ -21,9 +25,11 @@ pub fn engine() -> (Engine, tempfile::TempDir) {
     let mut engine = Engine::start(setup).expect("starts");
     let place = Attach::In(folder.path().join("engines"));
     engine.attach(&place).expect("attaches");
-    // One after the other: each has a run of its own, and both workers have enough of them for scores.
-    for class in 0..40 {
-        engine.classify(sure(class)).expect("answered");
+    // Two at a time, on a worker each: both have enough runs for scores.
+    for pair in 0..20 {
+        for ticket in submit(&engine, [sure(2 * pair), sure(2 * pair + 1)]) {
+            ticket.wait().expect("answered");
+        }
     }
     (engine, folder)
 }
