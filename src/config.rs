@@ -12,6 +12,7 @@
 //! ```
 
 mod error;
+mod flags;
 mod syntax;
 #[cfg(test)]
 mod tests;

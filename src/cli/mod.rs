@@ -23,6 +23,7 @@ mod load;
 mod monitor;
 mod pass;
 mod report;
+mod serving;
 mod shuffle;
 mod simulate;
 mod text;

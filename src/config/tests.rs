@@ -57,6 +57,13 @@ fn the_file_and_the_flags_say_the_same_things() {
                 --stragglers slow:0:8:0.1 --stragglers pause:1:50 --telemetry false --seed 7 --attach off";
     let args: Vec<&str> = args.split_whitespace().collect();
     assert_eq!(parse(FULL).expect("valid"), flags(&args));
+    let written = parse(FULL).expect("valid").flags();
+    let words = written
+        .iter()
+        .flat_map(|(name, value)| [format!("--{name}"), value.clone()]);
+    let words: Vec<String> = words.collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    assert_eq!(flags(&words), parse(FULL).expect("valid"));
     // Every key stands in FULL, so that none is forgotten in this test.
     let table: toml::Table = FULL.parse().expect("valid");
     assert_eq!(table.len(), Layer::keys().len());

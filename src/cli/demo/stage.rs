@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use collage::backend::Device;
-use collage::config::{Layer, Settings};
+use collage::config::Layer;
 use collage::embedded;
 use collage::engine::{
     Engine, Options, Policy, RequestOptions, Role, Stats, Straggler, WorkerStats,
@@ -21,6 +21,7 @@ use crate::cli::console::Console;
 use crate::cli::devices::describe;
 use crate::cli::failure::Failure;
 use crate::cli::pass::Pass;
+use crate::cli::serving;
 use crate::cli::shuffle::shuffled;
 use crate::cli::text::{ms, thousands};
 
@@ -47,7 +48,9 @@ const LONGEST_INTERVAL_MS: f64 = 45.0;
 impl Stage {
     /// Opens everything, and finds out what this machine can bear where no rate is given.
     pub fn set(demo: &Demo) -> Result<Self, Failure> {
-        let (given, mut options) = settings(demo)?;
+        let chosen = "the demo always serves both, none and collage";
+        let own = serving::defaults(demo.requests.into());
+        let (given, mut options) = serving::settings(&demo.settings, own, chosen)?;
         let Some(collage) = options.collage.clone() else {
             return Err(Failure::usage(
                 "--collage FILE is needed beside --model: the demo compares with and without it",
@@ -235,31 +238,6 @@ impl Run {
     }
 }
 
-/// What flags, variables and the file say, and the engine's options from that over the demo's own defaults.
-fn settings(demo: &Demo) -> Result<(Layer, Options), Failure> {
-    let given = Settings::resolve(demo.settings.clone())?.layer().clone();
-    if given.policy.is_some() {
-        return Err(Failure::usage(
-            "--policy: the demo always serves both, none and collage",
-        ));
-    }
-    let own = Layer {
-        workers: Some(4),
-        deadline: Some(Duration::from_secs(2)),
-        queue: Some((demo.requests as usize).max(1024)),
-        top: Some(1),
-        ..Layer::default()
-    };
-    let config = None; // was read above
-    let all = Layer {
-        config,
-        ..given.clone().or(own)
-    };
-    let options =
-        Settings::resolve(all)?.options(|| Ok((embedded::base()?, Some(embedded::collage()?))))?;
-    Ok((given, options))
-}
-
 /// The held-out digits and their classes, which must be those of `base`.
 fn digits(base: &Model) -> Result<(Vec<Image>, Vec<u32>), Failure> {
     if base.classes() != embedded::base()?.classes() {
@@ -310,67 +288,14 @@ fn pace(options: &mut Options, given: &Layer, interval_ms: f64) -> Result<(), Fa
     }
 }
 
-/// The command line with every default written out, because some defaults depend on the machine.
+/// The command line that repeats it.
 fn command(given: &Layer, options: &Options, rate: f64, burst: usize, requests: usize) -> String {
     let mut words = vec![format!(
         "collage demo --requests {requests} --rate {rate} --burst {burst}"
     )];
-    let mut flag = |name: &str, value: String| words.push(format!("--{name} {value}"));
-    for (name, path) in [("model", &given.model), ("collage", &given.collage)] {
-        if let Some(path) = path {
-            flag(name, path.display().to_string());
-        }
-    }
-    if let Some(arch) = &given.arch {
-        flag("arch", arch.clone());
-    }
-    flag(
-        "device",
-        given.device.clone().unwrap_or_default().to_string(),
-    );
-    flag("workers", options.base_workers.to_string());
-    flag("collage-workers", options.collage_workers.to_string());
-    flag("grid", options.grid.to_string());
-    flag("release", time(options.release));
-    flag("deadline", time(options.deadline));
-    if let Some(objective) = options.objective {
-        flag("objective", objective.to_string());
-    }
-    if let Some(accuracy) = options.accuracy {
-        flag("accuracy-budget", accuracy.budget.to_string());
-        flag("accuracy-drop", accuracy.drop.to_string());
-    }
-    let waits = [
-        ("batch-wait", given.batch_wait),
-        ("group-wait", given.group_wait),
-    ];
-    for (name, wait) in waits {
-        if let Some(wait) = wait {
-            flag(name, time(wait));
-        }
-    }
-    if let Some(batch) = given.max_batch {
-        flag("max-batch", batch.to_string());
-    }
-    if let Some(confidence) = given.min_confidence {
-        flag("min-confidence", confidence.to_string());
-    }
-    let stragglers: Vec<String> = options
-        .stragglers
-        .iter()
-        .map(Straggler::to_string)
-        .collect();
-    if !stragglers.is_empty() {
-        flag("stragglers", stragglers.join(","));
-    }
-    flag("seed", options.seed.to_string());
-    flag("report", "demo.html".into());
+    words.extend(serving::repeat(given, options));
+    words.push(serving::flag("report", "demo.html"));
     words.join(" ")
-}
-
-/// As the settings read it.
-fn time(duration: Duration) -> String {
-    format!("{}ms", duration.as_secs_f64() * 1e3)
 }
 
 /// How long one burst's work takes this machine without any concurrency, best of three, and the work itself.

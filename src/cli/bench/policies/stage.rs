@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use collage::backend::BackendKind;
-use collage::config::{Layer, Settings};
+use collage::config::Layer;
 use collage::dataset::Dataset;
 use collage::embedded;
 use collage::engine::{Engine, Options, Policy};
@@ -18,6 +18,7 @@ use crate::cli::console::Console;
 use crate::cli::failure::Failure;
 use crate::cli::load::{Load, Pace};
 use crate::cli::pass::Pass;
+use crate::cli::serving;
 use crate::cli::shuffle::shuffled;
 
 /// Of what the base workers could do, by the time of one run, where no rate is given: then a policy that runs every image
@@ -26,6 +27,8 @@ const SHARE: f64 = 0.25;
 
 /// See the module.
 pub struct Stage {
+    /// What was said of the engine.
+    pub given: Layer,
     /// Of the engine; policy, workers, release and seed are set for each turn.
     pub options: Options,
     /// In the order in which they were given.
@@ -71,6 +74,7 @@ impl Stage {
             (None, None) => Some(bearable(&options, &images)?),
         };
         let stage = Self {
+            given,
             policies,
             data,
             images,
@@ -181,31 +185,14 @@ impl Stage {
     }
 }
 
-/// What flags, variables and the file say, and the engine's options from that over this command's own defaults.
+/// As they are for all policies.
 fn settings(arguments: &Policies) -> Result<(Layer, Options), Failure> {
-    let given = Settings::resolve(arguments.settings.clone())?
-        .layer()
-        .clone();
-    if given.policy.is_some() {
-        return Err(Failure::usage(
-            "--policy: it is --policies that says which are compared",
-        ));
-    }
     let own = Layer {
-        workers: Some(4),
         collage_workers: Some(0),
-        deadline: Some(Duration::from_secs(2)),
-        queue: Some((arguments.requests as usize).max(1024)),
-        top: Some(1),
-        ..Layer::default()
+        ..serving::defaults(arguments.requests.into())
     };
-    let config = None; // was read above
-    let all = Layer {
-        config,
-        ..given.clone().or(own)
-    };
-    let options =
-        Settings::resolve(all)?.options(|| Ok((embedded::base()?, Some(embedded::collage()?))))?;
+    let chosen = "it is --policies that says which are compared";
+    let (given, options) = serving::settings(&arguments.settings, own, chosen)?;
     let late = arguments
         .releases
         .iter()
