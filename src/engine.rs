@@ -181,6 +181,10 @@ impl Options {
     /// Grids to load, of different numbers of tiles.
     fn loaded_grids(&self, trained: &[Grid]) -> Vec<Grid> {
         let mut grids = self.grids.clone();
+        let most = match self.policy.is_auto() && grids.is_empty() {
+            true => MAX_GRIDS,
+            false => usize::MAX, // what was asked for is loaded, or refused
+        };
         if !self.policy.is_auto() {
             let own = self.policy.grid().map(|(rows, cols)| Grid { rows, cols });
             let own = own.unwrap_or(self.grid);
@@ -192,12 +196,10 @@ impl Options {
             if grids.is_empty() {
                 grids = trained.to_vec();
             }
-            grids.sort_by_key(|grid| grid.tiles());
-            grids.dedup_by_key(|grid| grid.tiles());
-            grids.truncate(MAX_GRIDS);
         }
         grids.sort_by_key(|grid| grid.tiles());
         grids.dedup_by_key(|grid| grid.tiles());
+        grids.truncate(most);
         grids
     }
 

@@ -113,10 +113,7 @@ impl Subject {
             self.fault = Some(Instant::now());
         }
         let faulty = self.fault.is_some_and(|at| at.elapsed() < FAULT);
-        let condition = Condition {
-            faulty,
-            ..condition(&window)
-        };
+        let condition = condition(&window, faulty);
         if condition == self.told {
             return Vec::new();
         }
@@ -135,12 +132,12 @@ impl Subject {
 }
 
 /// In whole percents: smaller changes are no news.
-fn condition(window: &Window) -> Condition {
+fn condition(window: &Window, faulty: bool) -> Condition {
     let whole = |share: f64| (share * 100.0).round() / 100.0;
     let enough = window.readings >= LEAST;
     Condition {
         slowed: window.slowed().filter(|_| enough).map(whole),
         link: window.link_lost().filter(|_| enough).map(whole),
-        faulty: window.is_faulty(),
+        faulty,
     }
 }

@@ -4,8 +4,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::clock::micros;
-use super::{Error, Plans, Setup};
-use crate::sched::{GridWork, Kind};
+use super::{Error, Setup};
+use crate::sched::{self, Kind};
 use crate::straggler::{Luck, Own, Stragglers, repetition};
 
 /// When the engine had opened, from which stragglers' windows count: set before any run begins.
@@ -16,34 +16,8 @@ pub(super) type Opened = Arc<OnceLock<Instant>>;
 pub(super) struct Injector {
     pub(super) luck: Luck,
     pub(super) opened: Opened,
-    pub(super) work: Work,
-}
-
-/// What runs are, in base runs of one image.
-#[derive(Clone, Debug)]
-pub(super) struct Work {
-    collages: Vec<GridWork>,
-    parity: f64,
-}
-
-impl Work {
-    fn of_plans(plans: &Plans) -> Self {
-        let parity = plans.parity.as_ref().map(|p| plans.work(&p.plan));
-        Self {
-            collages: plans.grids(),
-            parity: parity.unwrap_or(1.0),
-        }
-    }
-
-    /// Of a run with so many slots; a collage runs on the smallest grid that has them.
-    fn of(&self, kind: Kind, slots: usize) -> f64 {
-        let fits = || self.collages.iter().filter(|grid| grid.tiles >= slots);
-        match kind {
-            Kind::Base => slots as f64,
-            Kind::Collage => fits().min_by_key(|g| g.tiles).map_or(1.0, |g| g.work),
-            Kind::Parity => self.parity,
-        }
-    }
+    /// It knows what runs are, in base runs of one image.
+    pub(super) rules: Arc<sched::Config>,
 }
 
 /// Of every worker there may be, so that a worker's luck does not depend on whether the policy has collages.
@@ -51,11 +25,11 @@ pub(super) fn injectors(setup: &Setup, opened: &Opened) -> Result<Vec<Injector>,
     let count = setup.base_workers + setup.collage_workers;
     let stragglers = Stragglers::open(&setup.stragglers)?;
     let lucks = stragglers.luck(count, repetition(setup.seed, 0));
-    let work = Work::of_plans(&setup.plans);
+    let rules = Arc::new(setup.scheduling(Vec::new()));
     let injector = |luck| Injector {
         luck,
         opened: opened.clone(),
-        work: work.clone(),
+        rules: rules.clone(),
     };
     Ok(lucks.into_iter().map(injector).collect())
 }
@@ -71,7 +45,7 @@ impl Injector {
     ) -> Duration {
         let opened = self.opened.get().copied().unwrap_or(began);
         let at = micros(began.saturating_duration_since(opened));
-        let work = self.work.of(kind, slots);
+        let work = self.rules.work(kind, slots);
         let own = service.as_secs_f64() * 1e6;
         let longer = self.luck.time(Own::Known(own), work, at) - own;
         // Longer than any engine lives: a Pareto draw has no upper end.
@@ -91,7 +65,7 @@ mod tests {
         let mut injector = Injector {
             luck: stragglers.luck(1, 0).remove(0),
             opened: Arc::new(OnceLock::from(opened)),
-            work: Work::of_plans(&Plans::default()),
+            rules: Arc::new(sched::Config::default()),
         };
         let mut delay = |after_s| {
             let began = opened + Duration::from_secs(after_s);

@@ -38,7 +38,12 @@ impl Scheduler {
         let Backup::Held { job, index, worker } = request.backup else {
             return;
         };
-        if let Some(at) = self.waits_on(id) {
+        let patience = accuracy::patience(request.release_at.saturating_sub(request.queued_at));
+        let cannot_pay = |s: &mut Self| {
+            let is_short = s.purse.as_mut().is_some_and(|purse| !purse.take());
+            is_short.then(|| s.now.saturating_add(patience))
+        };
+        if let Some(at) = self.waits_on(id).or_else(|| cannot_pay(self)) {
             let due = Due::Release;
             self.timers.push(Timer { at, due, id });
             if self.config.policy.resends() {
@@ -49,17 +54,6 @@ impl Scheduler {
         let Some(request) = self.requests.get(&id) else {
             return;
         };
-        if self.purse.as_mut().is_some_and(|purse| !purse.take()) {
-            let at = self.now.saturating_add(accuracy::patience(
-                request.release_at.saturating_sub(request.queued_at),
-            ));
-            let due = Due::Release;
-            self.timers.push(Timer { at, due, id });
-            if self.config.policy.resends() {
-                self.want_copies(id, 1);
-            }
-            return;
-        }
         // A driver that woke up late must not turn a missed deadline into an answer.
         if self.now <= request.deadline_at {
             let mut independence = self.independence(request, worker);
