@@ -34,4 +34,4 @@ def canvases(tiles, rows, cols):
     """(N, 3, T, T), N a multiple of rows * cols, to (N / (rows * cols), 3, rows * T, cols * T), row by row."""
     _, c, t, _ = tiles.shape
     x = tiles.reshape(-1, rows, cols, c, t, t).permute(0, 3, 1, 4, 2, 5)
-    return x.reshape(-1, c, rows * t, cols * t).contiguous(memory_format=torch.channels_last)
+    return x.reshape(-1, c, rows * t, cols * t)

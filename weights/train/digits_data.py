@@ -10,6 +10,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
+from data import canvases
+
 SPLIT_SEED = 0  # of the split that is shipped; --seed never changes which images are held out
 HELD_OUT = 597
 VALIDATION = 200  # carved from the 1,200 training images: choosing, calibration, threshold
@@ -84,13 +86,6 @@ def augmented(images, rng, strength=1.0):
     x = F.avg_pool2d(x, 4)
     gain = torch.exp(uniform(0.12, 1, 1, 1))
     return (x * gain).clamp(0, 255).round()[:, 0].to(torch.uint8).numpy()
-
-
-def canvases(tiles, rows, cols):
-    """(N, 3, T, T), N a multiple of rows * cols, to (N / (rows * cols), 3, rows * T, cols * T), row by row."""
-    _, c, t, _ = tiles.shape
-    x = tiles.reshape(-1, rows, cols, c, t, t).permute(0, 3, 1, 4, 2, 5)
-    return x.reshape(-1, c, rows * t, cols * t)
 
 
 def grouped_logits(model, tiles, rows, cols, order):

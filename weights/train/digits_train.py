@@ -1,6 +1,5 @@
 """The training loop of the digits models: AdamW, one-cycle rate, averaged weights, BatchNorm frozen at the end."""
 
-import copy
 import sys
 import time
 
@@ -9,24 +8,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from digits_data import augmented, canvases, normalised, resized
+from data import canvases
+from digits_data import augmented, normalised, resized
+from loop import Average
 
 BATCH = 120  # tiles a step
+AVERAGE = 0.995  # decay of the averaged weights, a step
 FROZEN = 0.25  # share of the steps, at the end, in which BatchNorm uses its running statistics
-
-
-class Average:
-    """Exponential moving average of parameters and BatchNorm statistics."""
-
-    def __init__(self, model, decay=0.995):
-        self.model, self.decay = copy.deepcopy(model).eval(), decay
-
-    def update(self, model, step):
-        decay = min(self.decay, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for mean, now in zip(self.model.state_dict().values(), model.state_dict().values()):
-                if mean.is_floating_point():
-                    mean.lerp_(now, 1 - decay)
 
 
 def progress(name, epoch, epochs, loss, started):
@@ -53,7 +41,7 @@ def train(name, model, images, labels, loss_of, epochs, rate, seed):
     groups = [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.15)
-    average, step, started = Average(model), 0, time.time()
+    average, step, started = Average(model, AVERAGE), 0, time.time()
     model.train()
     for epoch in range(1, epochs + 1):
         seen = augmented(images, rng)

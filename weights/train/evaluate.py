@@ -33,7 +33,8 @@ def collage_logits(model, data, images, tile, grid, shuffle):
     blank = torch.zeros(-len(tiles) % group, *tiles.shape[1:], device=tiles.device)
     tiles = torch.cat([tiles, blank])
     parts = tiles.split(max(1, BATCH // group) * group)
-    logits = torch.cat([model(canvases(part, rows, cols)).flatten(0, 2).float() for part in parts])
+    canvas = lambda part: canvases(part, rows, cols).contiguous(memory_format=torch.channels_last)
+    logits = torch.cat([model(canvas(part)).flatten(0, 2).float() for part in parts])
     result = torch.empty(len(images), logits.shape[-1], device=images.device)
     result[chosen] = logits[: len(images)]
     return result

@@ -52,7 +52,8 @@ def collage(data, recipe, teacher, tile, grids):
         mask = filled(len(x), rows * cols, generator).to(x.device)
         tiles = torch.zeros(len(mask), 3, tile, tile, device=x.device)
         tiles[mask] = data.normalised(shrunk(x, tile)).to(tiles.dtype)
-        logits = model(canvases(tiles, rows, cols)).flatten(0, 2)[mask].float()
+        x = canvases(tiles, rows, cols).contiguous(memory_format=torch.channels_last)
+        logits = model(x).flatten(0, 2)[mask].float()
         # Hinton, Vinyals, Dean 2015: the square keeps gradients of soft targets as large as those of labels.
         soft = F.kl_div(F.log_softmax(logits / recipe.softness, -1), target, reduction="batchmean") * recipe.softness**2
         hard = 0.0 if is_mixed else F.cross_entropy(logits, labels)
