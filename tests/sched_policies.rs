@@ -153,6 +153,29 @@ fn an_eager_collage_answers_and_a_request_late_without_it_is_sent_again() {
 }
 
 #[test]
+fn a_request_that_begins_after_its_release_is_sent_again_too() {
+    // Nothing is learnt yet: it is given as long from its launch as it was given before its release.
+    for (release_at, again_at) in [(2_000, 4_500), (0, 51_250)] {
+        let mut sim = Sim::new(&[BASE, BASE, COLLAGE], |c| c.grids = tiles(1));
+        sim.now = 2_500;
+        let (id, due_at, deadline_at) = (RequestId(0), 0, 100_000);
+        sim.handle(Event::SubmitDue {
+            id,
+            due_at,
+            release_at,
+            deadline_at,
+        });
+        let [own, _] = sim.launched().try_into().expect("base and collage");
+        sim.pass(again_at - 1);
+        assert_eq!(sim.launched(), []);
+        sim.pass(again_at);
+        let again = sim.launch();
+        assert_eq!(again.2, Kind::Base);
+        assert_ne!(again.0, own.0);
+    }
+}
+
+#[test]
 fn a_collage_that_is_there_at_the_release_saves_the_second_sending() {
     let mut sim = Sim::new(&[BASE, BASE, COLLAGE], |c| c.grids = tiles(1));
     sim.submit(0, 2_000, NEVER);

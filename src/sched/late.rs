@@ -8,7 +8,8 @@
 //! | eager collage | not answered at the release time, nor within the live p95 | if its collage is missing too: a copy |
 //!
 //! A hedge point that is a percentile is of recent base runs of the same size on workers that are not under suspicion,
-//! those that lost their race included.
+//! those that lost their race included. Before any such run an eager collage's request is given as long from its launch as
+//! its caller gave it from its due time to its release: a launch after the release, in a first queue, is no end of watching.
 
 use super::Scheduler;
 use super::batch;
@@ -64,10 +65,13 @@ impl Scheduler {
         let late_at = match after {
             Some(after) => self.hedge_point(id, after, images),
             None if policy.resends() => {
-                let typical = self.times.point(After::P95, images).unwrap_or(0);
-                let release_at = self.requests.get(&id).map_or(now, |r| r.release_at);
-                // Whoever may be answered at once is not late at once.
-                Some(release_at.max(now.saturating_add(typical))).filter(|&at| at > now)
+                let typical = self.times.point(After::P95, images);
+                self.requests.get(&id).map(|request| {
+                    let given = || first_wait(request, now);
+                    request
+                        .release_at
+                        .max(now.saturating_add(typical.unwrap_or_else(given)))
+                })
             }
             None => None,
         };
@@ -331,6 +335,15 @@ impl Scheduler {
             cancelled: 0,
         };
         self.launch_job(job, job_record);
+    }
+}
+
+/// How long a run may take while nothing is known of runs: as long as its caller gave it before the release, or half of
+/// what is left, if a collage may answer at once.
+fn first_wait(request: &Request, now: Micros) -> Micros {
+    match request.release_at.saturating_sub(request.due_at) {
+        0 => request.deadline_at.saturating_sub(now) / 2,
+        given => given,
     }
 }
 
