@@ -544,7 +544,7 @@ typedef struct collage_worker_stats {
 
 #define COLLAGE_WORKER_STATS_INIT { sizeof(collage_worker_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
-/* What the engine has done so far; after its close, all that it has done. Waits for the scheduler's thread to answer:
+/* What the engine has done so far; after its close, all that it has done. Waits for the scheduler to answer:
  * microseconds. COLLAGE_CLOSED while another thread is closing the engine. */
 collage_status collage_engine_stats(collage_engine *engine, collage_stats *stats);
 

@@ -333,7 +333,7 @@ fn plan(model: &Model, options: PlanOptions) -> Result<Arc<Plan>, Error> {
     Ok(Arc::new(Plan::compile(model, &options)?))
 }
 
-/// How long the scheduler's thread has to say what was done, when a monitor asks.
+/// How long the scheduler has to say what was done, when a monitor asks.
 const ASKED: Duration = Duration::from_millis(500);
 
 /// A running engine. Dropping it shuts it down.
@@ -397,8 +397,9 @@ impl Engine {
         self.host.submit(image, request)
     }
 
-    /// As [`submit`](Engine::submit), and calls `then` with the outcome, exactly once, unless the request is refused. It is
-    /// called on the scheduler's thread, which waits for it: it must not block.
+    /// As [`submit`](Engine::submit), and calls `then` with the outcome, exactly once unless the request is refused. It is called
+    /// while the scheduler is turned, by a worker's thread, the scheduler's or anyone's who submits meanwhile: it must not
+    /// block, nor wait for a lock that is held while submitting. It may submit and cancel.
     pub fn submit_with(
         &self,
         image: Image,

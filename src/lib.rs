@@ -15,7 +15,7 @@
 //! # From request to answer
 //!
 //! ```text
-//!  Engine::submit ──> host: scheduler thread ──Submit──> sched (pure: events, actions, virtual time)
+//!  Engine::submit ──> host: whoever calls    ──Submit──> sched (pure: events, actions, virtual time)
 //!        │                 │      ▲                         │
 //!      Ticket <──Answer────┘      │ Done, Failed            │ Launch{worker, Base | Collage, ids}
 //!                                 │                         ▼

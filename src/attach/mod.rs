@@ -3,7 +3,7 @@
 //! ```text
 //!  engine (any process) ── Server: one thread asleep in poll ──> <folder>/<pid>-<n>.sock
 //!                             ^                                        │ one line: {"collage":1,"ask":"state"}
-//!                     asks the scheduler's thread                      v
+//!                     asks the scheduler                               v
 //!                     only when somebody asks it              discover(), read(): State
 //! ```
 //!

@@ -1,6 +1,6 @@
 //! Callbacks: one thread an engine calls them, one after the other.
 //!
-//! Not the scheduler's thread, which no caller may hold up. It starts with the first request that has a callback, and ends
+//! Not the one that turns the scheduler, which no caller may hold up. It starts with the first request that has a callback, and ends
 //! when the engine has settled all of them.
 
 use std::cell::Cell;

@@ -1,4 +1,4 @@
-//! Submitted requests: their outcome comes from the scheduler's thread and stays with the ticket.
+//! Submitted requests: their outcome comes from whoever turns the scheduler, and stays with the ticket.
 
 use std::ffi::CString;
 use std::fmt;
@@ -83,7 +83,7 @@ impl Found {
 }
 
 impl Submitted {
-    /// Puts the outcome where waits find it. Called once, on the scheduler's thread.
+    /// Puts the outcome where waits find it. Called once, while the scheduler is turned.
     fn settle(&self, outcome: Result<engine::Answer, Error>) {
         let outcome = match outcome {
             Ok(answer) => Ok(Found::new(&answer, &self.labels)),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
+use crossbeam_channel::Receiver;
 
 use crate::sched::Micros;
 
@@ -52,37 +52,34 @@ pub(super) fn micros(duration: Duration) -> Micros {
 }
 
 /// What ended a wait.
-pub(super) enum Wake<T> {
-    /// Somebody sent this.
-    Message(T),
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wake {
+    /// Somebody asks for attention.
+    Nudge,
     /// The time has come.
     Timeout,
-    /// Nobody can send any more.
-    Disconnected,
 }
 
 impl Clock {
-    /// Waits for a message, at most until `until`.
-    pub(super) fn wait<T>(&self, messages: &Receiver<T>, until: Option<Micros>) -> Wake<T> {
+    /// Waits for a nudge, at most until `until`.
+    pub(super) fn wait(&self, nudges: &Receiver<()>, until: Option<Micros>) -> Wake {
         // A time beyond what the platform can express is no limit.
         let Some(until) = until.and_then(|at| self.instant(at)) else {
-            return messages.recv().map_or(Wake::Disconnected, Wake::Message);
+            let _ = nudges.recv();
+            return Wake::Nudge;
         };
-        if let Some(sleep_until) = until.checked_sub(SPIN).filter(|&t| t > Instant::now()) {
-            match messages.recv_deadline(sleep_until) {
-                Ok(message) => return Wake::Message(message),
-                Err(RecvTimeoutError::Disconnected) => return Wake::Disconnected,
-                Err(RecvTimeoutError::Timeout) => {}
-            }
+        if let Some(sleep_until) = until.checked_sub(SPIN).filter(|&t| t > Instant::now())
+            && nudges.recv_deadline(sleep_until).is_ok()
+        {
+            return Wake::Nudge;
         }
-        loop {
-            match messages.try_recv() {
-                Ok(message) => return Wake::Message(message),
-                Err(TryRecvError::Disconnected) => return Wake::Disconnected,
-                Err(TryRecvError::Empty) if Instant::now() >= until => return Wake::Timeout,
-                Err(TryRecvError::Empty) => std::hint::spin_loop(),
+        while Instant::now() < until {
+            if nudges.try_recv().is_ok() {
+                return Wake::Nudge;
             }
+            std::hint::spin_loop();
         }
+        Wake::Timeout
     }
 }
 

@@ -1,16 +1,16 @@
-//! The scheduler's thread: it alone owns the scheduler and the payloads, so nothing here is locked.
+//! The scheduler with the payloads of its requests and jobs. Callers and workers send [`Command`]s, by [`Post`]: each becomes
+//! one event, and the actions that follow are carried out.
 //!
-//! Callers and workers send [`Command`]s; the thread turns each into one event, carries out the actions that follow,
-//! and sleeps until the next command or the scheduler's next timeout.
+//! [`Post`]: super::post::Post
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Sender;
 
-use super::clock::{Clock, Wake, micros};
+use super::clock::{Clock, micros};
 use super::error::Error;
 use super::results::{Head, Results};
 use super::stats::{Stats, WorkerStats};
@@ -19,14 +19,11 @@ use super::ticket::{Answer, Reply, Tile};
 use super::worker::{Order, Report, Rows};
 use crate::image::Image;
 use crate::sched::{
-    self, Action, Condition, Event, IdMap, JobId, Kind, RequestId, Role, Scheduler, Source,
+    self, Action, Condition, Event, IdMap, JobId, Kind, Micros, RequestId, Role, Scheduler, Source,
     WorkerId,
 };
 
-/// How long the end of the engine waits for runs that nobody needs any more.
-const GRACE: Duration = Duration::from_secs(5);
-
-/// What the scheduler's thread is told.
+/// What the scheduler is told.
 #[derive(Debug)]
 pub(super) enum Command {
     Submit(Submission),
@@ -48,7 +45,7 @@ pub(super) struct Submission {
     pub(super) reply: Reply,
 }
 
-/// What the front and the scheduler's thread count together.
+/// What the front and the driver count together.
 #[derive(Debug, Default)]
 pub(super) struct Permits {
     /// Requests accepted and not settled.
@@ -84,11 +81,12 @@ pub(super) struct Link {
     pub(super) tally: Tally,
 }
 
-/// The thread's state.
+/// See the module.
 pub(super) struct Driver {
     scheduler: Scheduler,
     clock: Clock,
-    commands: Receiver<Command>,
+    /// When the scheduler's thread will look at the time by itself.
+    alarm: Option<Micros>,
     permits: Arc<Permits>,
     stop: Arc<AtomicBool>,
     workers: Vec<Link>,
@@ -113,7 +111,6 @@ impl Driver {
     pub(super) fn new(
         config: sched::Config,
         workers: Vec<Link>,
-        commands: Receiver<Command>,
         permits: Arc<Permits>,
         stop: Arc<AtomicBool>,
         head: Head,
@@ -121,7 +118,7 @@ impl Driver {
         Self {
             scheduler: Scheduler::new(config),
             clock: Clock::start(),
-            commands,
+            alarm: None,
             permits,
             stop,
             workers,
@@ -138,38 +135,68 @@ impl Driver {
         }
     }
 
-    /// The thread's whole life: until it is told to drain and every request is settled.
-    pub(super) fn run(mut self) -> (Stats, HashSet<usize>) {
-        while !(self.draining && self.scheduler.pending() == 0) {
-            let until = self.scheduler.poll_timeout();
-            let wake = self.clock.wait(&self.commands, until);
-            let began = Instant::now();
-            match wake {
-                Wake::Message(command) => self.command(command),
-                Wake::Timeout => self.handle(Event::Tick),
-                Wake::Disconnected => self.command(Command::Drain),
-            }
-            self.events += 1;
-            self.scheduling += began.elapsed();
-        }
-        self.close()
+    pub(super) fn clock(&self) -> Clock {
+        self.clock
     }
 
-    /// Lets the workers go and waits for their threads, within reason.
-    fn close(mut self) -> (Stats, HashSet<usize>) {
+    /// Handles a command.
+    pub(super) fn take(&mut self, command: Command) {
+        let began = Instant::now();
+        self.command(command);
+        self.note(began);
+    }
+
+    /// Handles the passing of time.
+    pub(super) fn tick(&mut self) {
+        let began = Instant::now();
+        self.handle(Event::Tick);
+        self.note(began);
+    }
+
+    fn note(&mut self, began: Instant) {
+        self.events += 1;
+        self.scheduling += began.elapsed();
+    }
+
+    /// When to [`tick`](Driver::tick) next: from now on the alarm.
+    pub(super) fn set_alarm(&mut self) -> Option<Micros> {
+        self.alarm = self.scheduler.poll_timeout();
+        self.alarm
+    }
+
+    /// Whether the scheduler's thread would sleep for too long; it is to be woken then, once.
+    pub(super) fn is_due_earlier(&mut self) -> bool {
+        if self.is_done() {
+            return true;
+        }
+        let due = self.scheduler.poll_timeout();
+        let is_earlier = due.is_some_and(|due| self.alarm.is_none_or(|alarm| due < alarm));
+        if is_earlier {
+            self.alarm = due;
+        }
+        is_earlier
+    }
+
+    /// Whether every request is settled, after a drain; after a close, whether every worker's thread has ended.
+    pub(super) fn is_done(&self) -> bool {
+        match self.closing {
+            true => self.exited.len() == self.workers.len(),
+            false => self.draining && self.scheduler.pending() == 0,
+        }
+    }
+
+    /// Lets the workers go.
+    pub(super) fn close(&mut self) {
         self.closing = true;
         self.stop.store(true, Ordering::Relaxed);
         for worker in &mut self.workers {
             worker.orders = None;
         }
-        let end = Instant::now() + GRACE;
-        while self.exited.len() < self.workers.len() {
-            match self.commands.recv_deadline(end) {
-                Ok(command) => self.command(command),
-                Err(_) => break, // a run that does not end; its thread ends with it
-            }
-        }
-        (self.stats(), self.exited)
+    }
+
+    /// What was done, and whose threads have ended.
+    pub(super) fn last_words(&self) -> (Stats, HashSet<usize>) {
+        (self.stats(), self.exited.clone())
     }
 
     fn handle(&mut self, event: Event) {

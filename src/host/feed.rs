@@ -1,5 +1,5 @@
 //! What GPUs say of themselves, on its way to the scheduler: a thread that reads NVML a few times a second and tells the
-//! scheduler's thread when a worker's GPU is in another condition than before.
+//! scheduler when a worker's GPU is in another condition than before.
 //!
 //! It costs requests nothing: it waits for no one and no one for it. It ends with the host, and where there is no NVML, or
 //! no worker is on a GPU that NVML knows, before it has begun.
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::drive::Command;
+use super::post::Post;
 use super::telemetry::{History, Verdict, Watch, Window};
 use crate::sched::Condition;
 
@@ -29,14 +30,14 @@ pub(super) struct Feed {
 }
 
 /// `gpus`: for each worker the PCI bus id of its device, if it has one.
-pub(super) fn start(gpus: Vec<Option<String>>, commands: Sender<Command>) -> Option<Feed> {
+pub(super) fn start(gpus: Vec<Option<String>>, post: Post) -> Option<Feed> {
     if gpus.iter().all(Option::is_none) {
         return None;
     }
     let (stop, stopped) = bounded(0);
     let spawned = thread::Builder::new()
         .name("collage-telemetry".to_owned())
-        .spawn(move || run(&gpus, &commands, &stopped));
+        .spawn(move || run(&gpus, &post, &stopped));
     match spawned {
         Ok(_) => Some(Feed { _stop: stop }),
         Err(error) => {
@@ -46,7 +47,7 @@ pub(super) fn start(gpus: Vec<Option<String>>, commands: Sender<Command>) -> Opt
     }
 }
 
-fn run(gpus: &[Option<String>], commands: &Sender<Command>, stopped: &Receiver<()>) {
+fn run(gpus: &[Option<String>], post: &Post, stopped: &Receiver<()>) {
     let mut watch = match Watch::open(None, WINDOW) {
         Ok(watch) => watch,
         Err(reason) => {
@@ -63,10 +64,7 @@ fn run(gpus: &[Option<String>], commands: &Sender<Command>, stopped: &Receiver<(
             };
             for worker in subject.news(history) {
                 let condition = subject.told;
-                if commands
-                    .send(Command::Telemetry(worker, condition))
-                    .is_err()
-                {
+                if post.send(Command::Telemetry(worker, condition)).is_err() {
                     return;
                 }
             }

@@ -1,12 +1,14 @@
 //! The host: threads, clock and payloads around the pure scheduler.
 //!
 //! ```text
-//!  callers --submit, cancel--> [scheduler's thread: Scheduler + payloads] --orders--> [worker's thread: programs]
-//!     ^------- answers --------'            ^------------- reports -----------------------'
+//!  callers --submit, cancel--> [behind a lock: Scheduler + payloads] --orders--> [worker's thread: programs]
+//!     ^------- answers --------'    ^    ^------------- reports -----------------------'
+//!                  [scheduler's thread: the time that passes]
 //! ```
 //!
-//! One thread owns the scheduler, one thread each worker; they share nothing but channels. A caller is never blocked
-//! by a worker: submission takes a permit or is refused at once.
+//! Each worker has a thread of its own. The scheduler is turned by whoever has something to tell it (`post`), and by a thread
+//! of its own when its time comes; all else goes through channels. A caller is never blocked by a worker: submission takes a
+//! permit or is refused at once, and nobody waits for the lock.
 
 mod clock;
 mod contention;
@@ -14,6 +16,7 @@ mod decode;
 mod drive;
 mod error;
 mod feed;
+mod post;
 mod results;
 mod setup;
 mod stats;
@@ -29,7 +32,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, bounded, unbounded};
 use tokio::sync::oneshot;
 
 pub use decode::decode;
@@ -45,6 +48,7 @@ use crate::sched::RequestId;
 use contention::Contention;
 use drive::{Command, Driver, Link, Permits, Submission};
 use feed::Feed;
+use post::Post;
 use straggler::{Opened, injectors};
 use tally::Tally;
 use ticket::{Call, Reply};
@@ -53,7 +57,7 @@ use worker::Worker;
 /// A running host. Dropping it shuts it down.
 #[derive(Debug)]
 pub struct Host {
-    commands: Sender<Command>,
+    post: Post,
     permits: Arc<Permits>,
     next_id: AtomicU64,
     queue: usize,
@@ -77,7 +81,7 @@ impl Host {
     pub fn start(setup: Setup) -> Result<Host, Error> {
         let workers = setup.workers()?;
         let opened_at = Opened::default();
-        let (commands, inbox) = unbounded();
+        let post = Post::new();
         let stop = Arc::new(AtomicBool::new(false));
         let permits = Arc::new(Permits::default());
         let (opened, openings) = unbounded();
@@ -107,7 +111,7 @@ impl Host {
                 injector,
                 restart: setup.restart,
                 orders,
-                commands: commands.clone(),
+                post: post.clone(),
                 stop: stop.clone(),
             };
             let opened = opened.clone();
@@ -122,19 +126,19 @@ impl Host {
         let driver = Driver::new(
             setup.scheduling(workers),
             links,
-            inbox,
             permits.clone(),
             stop,
             head.unwrap_or_default(),
         );
         // Before any request can come.
         let _ = opened_at.set(Instant::now());
-        let driver = spawn("collage-scheduler".to_owned(), move || driver.run())?;
+        let turned = post.clone();
+        let driver = spawn("collage-scheduler".to_owned(), move || turned.run(driver))?;
         let on = |worker: usize| setup.devices[worker % setup.devices.len()].pci_bus_id();
         let gpus = (0..handles.len()).map(on).collect();
-        let feed = setup.telemetry.then(|| feed::start(gpus, commands.clone()));
+        let feed = setup.telemetry.then(|| feed::start(gpus, post.clone()));
         Ok(Host {
-            commands,
+            post,
             permits,
             next_id: AtomicU64::new(0),
             queue: setup.queue,
@@ -156,13 +160,14 @@ impl Host {
         Ok(Ticket {
             id,
             reply,
-            commands: self.commands.clone(),
+            post: self.post.clone(),
             taken: false,
         })
     }
 
-    /// As [`submit`](Host::submit), and calls `then` with the outcome on the scheduler's thread, which waits for it: it
-    /// must not block. Unless the request is refused, it is called exactly once.
+    /// As [`submit`](Host::submit), and calls `then` with the outcome, exactly once unless the request is refused. It is called
+    /// while the scheduler is turned, by a worker's thread, the scheduler's or anyone's who submits meanwhile: it must not
+    /// block, nor wait for a lock that is held while submitting. It may submit and cancel.
     pub fn submit_with(
         &self,
         image: Image,
@@ -172,7 +177,7 @@ impl Host {
         let id = self.accept(image, request, || Reply::Call(Call::new(then)))?;
         Ok(Canceller {
             id,
-            commands: self.commands.clone(),
+            post: self.post.clone(),
         })
     }
 
@@ -202,14 +207,14 @@ impl Host {
             deadline: request.deadline.unwrap_or(self.deadline),
             reply: reply(),
         };
-        let Err(refused) = self.commands.send(Command::Submit(submission)) else {
+        let Err(refused) = self.post.send(Command::Submit(submission)) else {
             return Ok(id);
         };
         self.permits.pending.fetch_sub(1, Ordering::AcqRel);
         if let Command::Submit(Submission {
             reply: Reply::Call(mut call),
             ..
-        }) = refused.into_inner()
+        }) = *refused
         {
             call.disarm();
         }
@@ -219,7 +224,7 @@ impl Host {
     /// What was done so far.
     pub fn stats(&self) -> Stats {
         let (reply, stats) = bounded(1);
-        let sent = self.commands.send(Command::Stats(reply)).is_ok();
+        let sent = self.post.send(Command::Stats(reply)).is_ok();
         let stats = sent.then(|| stats.recv().ok()).flatten();
         Stats {
             contention: self.contention.stats(),
@@ -230,7 +235,7 @@ impl Host {
     /// For threads that look on. It keeps nothing alive.
     pub fn watch(&self) -> Watch {
         Watch {
-            commands: self.commands.clone(),
+            post: self.post.clone(),
         }
     }
 
@@ -244,7 +249,7 @@ impl Host {
             return Stats::default();
         };
         self.feed = None;
-        let _ = self.commands.send(Command::Drain);
+        let _ = self.post.send(Command::Drain);
         let driver = threads.driver.join();
         let contention = self.contention.end();
         let Ok((mut stats, exited)) = driver else {
@@ -264,14 +269,14 @@ impl Host {
 /// Asks a host what it has done, also while it closes.
 #[derive(Clone, Debug)]
 pub struct Watch {
-    commands: Sender<Command>,
+    post: Post,
 }
 
 impl Watch {
     /// What was done so far; `None` where the host is gone or does not say within this time.
     pub fn stats(&self, within: Duration) -> Option<Stats> {
         let (reply, stats) = bounded(1);
-        self.commands.send(Command::Stats(reply)).ok()?;
+        self.post.send(Command::Stats(reply)).ok()?;
         stats.recv_timeout(within).ok()
     }
 }

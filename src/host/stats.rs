@@ -13,9 +13,9 @@ pub struct Stats {
     pub requests: sched::Stats,
     /// Requests accepted and not settled.
     pub pending: usize,
-    /// What the scheduler's thread was woken for: submissions, reports of workers, timeouts.
+    /// What the scheduler was told: submissions, reports of workers, timeouts.
     pub events: u64,
-    /// Time in which that thread was not waiting: deciding, handing images to workers and answers to callers.
+    /// Time spent on that, on whichever thread: deciding, handing images to workers and answers to callers.
     pub scheduling: Duration,
     /// What was promised, and whether it was kept.
     pub promises: Promises,

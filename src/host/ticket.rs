@@ -9,11 +9,11 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
 use tokio::sync::oneshot;
 
 use super::drive::Command;
 use super::error::Error;
+use super::post::Post;
 use super::results::Decoded;
 use crate::backend::Scored;
 use crate::sched::{Independence, RequestId, Source};
@@ -67,7 +67,7 @@ pub struct Tile {
 pub struct Ticket {
     pub(super) id: RequestId,
     pub(super) reply: oneshot::Receiver<Result<Answer, Error>>,
-    pub(super) commands: Sender<Command>,
+    pub(super) post: Post,
     pub(super) taken: bool,
 }
 
@@ -121,7 +121,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.taken && self.try_take().is_none() {
             // An engine that is gone has nothing left to cancel.
-            let _ = self.commands.send(Command::Cancel(self.id));
+            let _ = self.post.send(Command::Cancel(self.id));
         }
     }
 }
@@ -163,7 +163,7 @@ impl Call {
         if let Some(then) = self.0.take()
             && catch_unwind(AssertUnwindSafe(|| then(outcome))).is_err()
         {
-            // The scheduler's thread must outlive what its callers gave it.
+            // The scheduler must outlive what its callers gave it.
             tracing::error!("the function called with an outcome panicked");
         }
     }
@@ -185,7 +185,7 @@ impl fmt::Debug for Call {
 #[derive(Clone, Debug)]
 pub struct Canceller {
     pub(super) id: RequestId,
-    pub(super) commands: Sender<Command>,
+    pub(super) post: Post,
 }
 
 impl Canceller {
@@ -197,7 +197,7 @@ impl Canceller {
     /// Gives the request up: its outcome is [`Error::Cancelled`], unless it had one already.
     pub fn cancel(&self) {
         // An engine that is gone has nothing left to cancel.
-        let _ = self.commands.send(Command::Cancel(self.id));
+        let _ = self.post.send(Command::Cancel(self.id));
     }
 }
 

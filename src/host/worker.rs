@@ -15,6 +15,7 @@ use super::Plans;
 use super::clock::sleep_until;
 use super::drive::Command;
 use super::error::Error;
+use super::post::Post;
 use super::results::Head;
 use super::straggler::Injector;
 use crate::backend::{BackendError, BackendKind, Device, Input, Output, Program, Scored, best};
@@ -113,7 +114,7 @@ pub(super) struct Worker {
     pub(super) injector: Injector,
     pub(super) restart: Restart,
     pub(super) orders: Receiver<Order>,
-    pub(super) commands: Sender<Command>,
+    pub(super) post: Post,
     /// Set when the engine ends: nobody waits for delays any more.
     pub(super) stop: Arc<AtomicBool>,
 }
@@ -123,7 +124,7 @@ impl Worker {
     pub(super) fn run(mut self, opened: Sender<Result<(), Error>>) {
         let _farewell = Farewell {
             index: self.index,
-            commands: self.commands.clone(),
+            post: self.post.clone(),
         };
         let mut programs = match self.load() {
             Ok(programs) => programs,
@@ -272,7 +273,7 @@ impl Worker {
 
     fn report(&self, report: Report) {
         // An engine that is gone needs no report.
-        let _ = self.commands.send(Command::Report(self.index, report));
+        let _ = self.post.send(Command::Report(self.index, report));
     }
 }
 
@@ -373,14 +374,12 @@ impl Rows {
 /// Says that the thread has ended, however it ended.
 struct Farewell {
     index: usize,
-    commands: Sender<Command>,
+    post: Post,
 }
 
 impl Drop for Farewell {
     fn drop(&mut self) {
-        let _ = self
-            .commands
-            .send(Command::Report(self.index, Report::Exited));
+        let _ = self.post.send(Command::Report(self.index, Report::Exited));
     }
 }
 

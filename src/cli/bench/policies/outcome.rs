@@ -94,7 +94,7 @@ pub struct Row {
     pub late: u64,
     /// Delays that were injected, all runs together.
     pub injected_ms: f64,
-    /// The scheduler's thread.
+    /// What it cost to schedule.
     pub scheduler: Overhead,
     /// Requests a second by the schedule; null in a closed loop.
     pub offered_rate: Option<f64>,
@@ -170,7 +170,7 @@ pub struct Extra {
 /// What deciding took.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Overhead {
-    /// Submissions, reports of workers and timeouts that the scheduler's thread was woken for.
+    /// Submissions, reports of workers and timeouts.
     pub events: u64,
     /// Time in which that thread was not waiting, over `events`.
     pub us_per_event: f64,

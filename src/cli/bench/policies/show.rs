@@ -163,8 +163,8 @@ fn load(policies: &[Row]) -> Table {
     Table {
         title: "load and overhead",
         note: "Sent late: more than a millisecond after a request was due; its latency counts from when it was due all the \
-               same. Then the time for which the scheduler's thread was not waiting, for each submission, report of a \
-               worker or timeout, and for each request."
+               same. Then the time that scheduling took, on whichever thread, for each submission, report of a worker or timeout, \
+               and for each request."
             .into(),
         rows: headed(&heading, policies.iter().map(row)),
     }

@@ -76,7 +76,7 @@ pub struct Work {
     pub abstained: u64,
     /// Own base answers that came after another had been given.
     pub late: u64,
-    /// What the scheduler's thread was woken for.
+    /// What the scheduler was told, and its timeouts.
     pub events: u64,
     /// Time in which that thread did not wait.
     pub scheduling: Duration,
