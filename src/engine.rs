@@ -399,7 +399,7 @@ impl Engine {
 
     /// As [`submit`](Engine::submit), and calls `then` with the outcome, exactly once unless the request is refused. It is called
     /// while the scheduler is turned, by a worker's thread, the scheduler's or anyone's who submits meanwhile: it must not
-    /// block, nor wait for a lock that is held while submitting. It may submit and cancel.
+    /// block, ask for statistics, nor wait for a lock that is held while submitting. It may submit and cancel.
     pub fn submit_with(
         &self,
         image: Image,

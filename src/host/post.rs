@@ -7,8 +7,9 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -16,6 +17,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use super::clock::{Clock, Wake};
 use super::drive::{Command, Driver};
 use super::stats::Stats;
+use super::worker::panic_message;
 
 /// Most commands that a sender handles, its own among them, before it leaves the rest to the scheduler's thread.
 const SHARE: usize = 32;
@@ -70,18 +72,22 @@ impl Post {
     /// Handles what lies in the inbox, unless somebody is at it.
     fn turn(&self) {
         loop {
-            let Some(mut guard) = self.try_lock() else {
-                return;
+            let mut driver = match self.shared.driver.try_lock() {
+                Ok(driver) => driver,
+                Err(TryLockError::WouldBlock) => return,
+                Err(TryLockError::Poisoned(panicked)) => panicked.into_inner(),
             };
-            let (is_share_done, is_due) = match guard.as_mut() {
-                Some(driver) => (self.shared.handle(driver), driver.is_due_earlier()),
-                None => self.shared.sweep(),
+            let handle = |driver: &mut Driver| Turned {
+                is_share_done: self.shared.handle(driver),
+                is_due_earlier: driver.is_due_earlier(),
             };
-            drop(guard);
-            if is_share_done || is_due {
+            let turned = self.shared.with(&mut driver, handle);
+            let turned = turned.unwrap_or_else(|| self.shared.sweep());
+            drop(driver);
+            if turned.is_share_done || turned.is_due_earlier {
                 self.shared.nudge();
             }
-            if is_share_done || !self.shared.is_work_left() {
+            if turned.is_share_done || !self.shared.is_work_left() {
                 return;
             }
         }
@@ -92,9 +98,7 @@ impl Post {
         let clock = driver.clock();
         *self.lock() = Some(driver);
         self.turn_until_done(&clock, None);
-        if let Some(driver) = self.lock().as_mut() {
-            driver.close();
-        }
+        self.shared.with(&mut self.lock(), Driver::close);
         // A run that does not end keeps its thread, and nobody here.
         self.turn_until_done(&clock, Some(Instant::now() + GRACE));
         self.end()
@@ -103,24 +107,24 @@ impl Post {
     fn turn_until_done(&self, clock: &Clock, give_up: Option<Instant>) {
         let mut is_tick = false;
         while give_up.is_none_or(|at| Instant::now() < at) {
-            let mut guard = self.lock();
-            let Some(driver) = guard.as_mut() else {
-                return; // it panicked
+            let mut driver = self.lock();
+            let handle = |driver: &mut Driver| {
+                if is_tick {
+                    driver.tick();
+                }
+                let is_share_done = self.shared.handle(driver);
+                let until = driver.set_alarm();
+                (!driver.is_done()).then_some((is_share_done, until))
             };
-            if is_tick {
-                driver.tick();
-            }
-            let is_work_left = self.shared.handle(driver);
-            if driver.is_done() {
+            let Some(Some((is_share_done, until))) = self.shared.with(&mut driver, handle) else {
                 return;
-            }
-            let until = driver.set_alarm();
-            drop(guard);
+            };
+            drop(driver);
             is_tick = false;
-            if !(is_work_left || self.shared.is_work_left()) {
+            if !(is_share_done || self.shared.is_work_left()) {
                 let give_up = give_up.map(|at| clock.micros(at));
                 let until = [until, give_up].into_iter().flatten().min();
-                is_tick = matches!(clock.wait(&self.shared.nudges.1, until), Wake::Timeout);
+                is_tick = clock.wait(&self.shared.nudges.1, until) == Wake::Timeout;
             }
         }
     }
@@ -136,30 +140,18 @@ impl Post {
         last
     }
 
-    fn try_lock(&self) -> Option<MutexGuard<'_, Option<Driver>>> {
-        match self.shared.driver.try_lock() {
-            Ok(driver) => Some(driver),
-            Err(TryLockError::WouldBlock) => None,
-            Err(TryLockError::Poisoned(broken)) => Some(self.without(broken.into_inner())),
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, Option<Driver>> {
         let driver = self.shared.driver.lock();
-        driver.unwrap_or_else(|broken| self.without(broken.into_inner()))
+        driver.unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// After a panic inside: a scheduler that may be half changed is not used again, and whoever waits for it is told.
-    fn without<'a>(
-        &self,
-        mut driver: MutexGuard<'a, Option<Driver>>,
-    ) -> MutexGuard<'a, Option<Driver>> {
-        self.shared.ended.store(true, Ordering::Release);
-        self.shared.driver.clear_poison();
-        *driver = None;
-        self.shared.nudge();
-        driver
-    }
+/// What is left to the scheduler's thread after a turn.
+struct Turned {
+    /// As much was handled as one sender is asked to.
+    is_share_done: bool,
+    /// The thread would sleep for too long.
+    is_due_earlier: bool,
 }
 
 impl Shared {
@@ -174,12 +166,36 @@ impl Shared {
         !self.inbox.1.is_empty()
     }
 
+    /// Has the driver do something, if there is one. After a panic it may be half changed: it is not used again, whoever waits
+    /// for it is told, and whoever happened to turn it goes on.
+    fn with<T>(
+        &self,
+        driver: &mut Option<Driver>,
+        what: impl FnOnce(&mut Driver) -> T,
+    ) -> Option<T> {
+        let sound = driver.as_mut()?;
+        let done = catch_unwind(AssertUnwindSafe(|| what(sound)));
+        if let Err(panic) = &done {
+            tracing::error!(
+                reason = panic_message(&**panic),
+                "the scheduler panicked: the engine ends"
+            );
+            self.ended.store(true, Ordering::Release);
+            *driver = None;
+            self.nudge();
+        }
+        done.ok()
+    }
+
     /// After the end nobody handles commands: they are dropped, and whoever waits for one finds that. Before the beginning
     /// they are left to it.
-    fn sweep(&self) -> (bool, bool) {
+    fn sweep(&self) -> Turned {
         let is_ended = self.ended.load(Ordering::Acquire);
         while is_ended && self.inbox.1.try_recv().is_ok() {}
-        (!is_ended, false)
+        Turned {
+            is_share_done: !is_ended,
+            is_due_earlier: false,
+        }
     }
 
     /// Asked after the lock was let go: either this sees a command, or its sender sees the lock free.
