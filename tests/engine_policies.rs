@@ -3,7 +3,8 @@
 mod engine_fakes;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use collage::engine::{Engine, Error, Setup, Source, Stats, WorkerStats};
 use engine_fakes::{Call, Fake, Gate, setup, submit, sure, until};
@@ -34,7 +35,13 @@ fn answer_beside_a_stuck_worker(policy: &str) -> (Source, usize, [usize; 2]) {
     let ticket = submit(&engine, [sure(7)]).pop().expect("a ticket");
     let answer = ticket.wait().expect("answered");
     assert_eq!(answer.top[0].class, 7);
-    let runs = [false, true].map(|collage| device.runs(collage).len());
+    let runs = || [false, true].map(|collage| device.runs(collage).len());
+    // The answer may be there before the stuck run was even begun.
+    let end = Instant::now() + Duration::from_secs(10);
+    while runs().iter().sum::<usize>() < 2 && Instant::now() < end {
+        thread::yield_now();
+    }
+    let runs = runs();
     gate.open();
     engine.shutdown();
     (answer.source, answer.worker, runs)
