@@ -1,6 +1,6 @@
 """Every network that is trained here, by name, with its recipe.
 
-Two sets: `gpu` for minutes on a data-centre GPU, `cpu` for two to three hours on two cores. Multiply-accumulates are
+Two sets: `gpu` for minutes on a data-centre GPU, `cpu` for two hours on two cores. Multiply-accumulates are
 of one 32x32 image or of one tile; `train.py` refuses a network that has more than its limit.
 """
 

@@ -41,9 +41,10 @@ def chosen(args):
     like = "base" if args.what.startswith("rival-parity") else args.what if args.what in networks else "standard"
     network = replace(networks[like], tile=SHRUNK.get(args.what, networks[like].tile))
     if args.what.startswith("rival-parity"):
-        # Of the base's own architecture, one step costs several of the collage's: half the passes, and still more work.
+        # Of the base's own architecture, a step costs several of the collage's: so few passes are about as much work.
         like = networks["standard"].recipe
-        network = replace(network, recipe=replace(network.recipe, epochs=like.epochs // 2, views=like.views, rate=0.05))
+        epochs = like.epochs * int(args.what[-1]) // 12
+        network = replace(network, recipe=replace(network.recipe, epochs=epochs, views=like.views, rate=0.05))
     if args.epochs is not None:
         network = replace(network, recipe=replace(network.recipe, epochs=args.epochs))
     return network
