@@ -27,7 +27,7 @@ SQUARES = [(g, g) for g in range(1, 6)]
 GENERATED = "<!-- Written by weights/train/cards.py: change the script, not this file. -->\n\n"
 DATA = (
     "CIFAR-10 (A. Krizhevsky, *Learning Multiple Layers of Features from Tiny Images*, 2009): 45,000 of the 50,000 "
-    "training images to fit on, the other 5,000 (500 a class) to choose and calibrate by; scored at the end on {} test images "
+    "training images to fit on, the other 5,000 (500 a class) to choose and calibrate by; scored at the end on {} of the 10,000 test images "
     "that were used for nothing else.\n"
 )
 LICENCE = "MIT OR Apache-2.0; the images of CIFAR-10 have no stated licence"
