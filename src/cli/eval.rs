@@ -35,9 +35,12 @@ class folders with JPEG, PNG, WebP or BMP files. Folders are matched to the mode
 many of them as classes and not all names match, by sorted order.
 
 A collage's accuracy scores every tile by its best class, whether or not the collage would have abstained; `abstained`
-counts those that are under its confidence. Images are grouped in an order shuffled by --seed; the last canvas may be
-partly blank.
+counts those that are under its confidence, `precision` is the share of right ones among the others. ECE is the expected
+calibration error, over 15 bins. Images are grouped in an order shuffled by --seed; the last canvas may be partly blank.
 ";
+
+/// Of confidence, for the calibration error.
+const BINS: usize = 15;
 
 /// Measure accuracy on labelled images: the base's, and the collage's at each grid
 #[derive(Args)]
@@ -89,6 +92,8 @@ struct Score {
     model: String,
     correct: usize,
     accuracy: f64,
+    /// Expected calibration error.
+    ece: f64,
 }
 
 #[derive(Serialize)]
@@ -100,6 +105,10 @@ struct CollageScore {
     accuracy: f64,
     /// Tiles under the model's own least confidence.
     abstained: usize,
+    /// Share of right answers among those that are not; nothing if all are.
+    precision: Option<f64>,
+    /// Expected calibration error.
+    ece: f64,
     /// Share of images of which the collage's best class is the base's.
     agreement_with_base: f64,
     images_per_second: f64,
@@ -135,8 +144,9 @@ impl Eval {
             seed: self.seed,
             base: Score {
                 model: base.name().to_string(),
-                correct: base_rows.correct,
+                correct: base_rows.correct(),
                 accuracy: base_rows.accuracy(),
+                ece: base_rows.calibration_error(),
             },
             collage: Vec::new(),
             images_per_second: base_rows.images_per_second(),
@@ -213,13 +223,35 @@ struct Images<'a> {
 /// What one pass answered, by the images' own order.
 struct Rows {
     answers: Vec<Scored>,
-    correct: usize,
+    correct: Vec<bool>,
     busy: Duration,
 }
 
 impl Rows {
+    fn correct(&self) -> usize {
+        self.correct.iter().filter(|right| **right).count()
+    }
     fn accuracy(&self) -> f64 {
-        self.correct as f64 / self.answers.len().max(1) as f64
+        self.correct() as f64 / self.answers.len().max(1) as f64
+    }
+    /// Answers and right ones among those of at least this confidence.
+    fn given(&self, threshold: f32) -> (usize, usize) {
+        let given = self.answers.iter().zip(&self.correct);
+        given
+            .filter(|(answer, _)| answer.score >= threshold)
+            .fold((0, 0), |(all, right), (_, is_right)| {
+                (all + 1, right + usize::from(*is_right))
+            })
+    }
+    /// Mean over [`BINS`] equal bins of confidence of |accuracy - confidence|, weighted by the answers in the bin
+    /// (Guo et al., arXiv 1706.04599).
+    fn calibration_error(&self) -> f64 {
+        let mut excess = [0.0; BINS];
+        for (answer, is_right) in self.answers.iter().zip(&self.correct) {
+            let bin = (answer.score * BINS as f32) as usize;
+            excess[bin.min(BINS - 1)] += f64::from(answer.score) - f64::from(u8::from(*is_right));
+        }
+        excess.iter().map(|e: &f64| e.abs()).sum::<f64>() / self.answers.len().max(1) as f64
     }
     fn images_per_second(&self) -> f64 {
         self.answers.len() as f64 / self.busy.as_secs_f64().max(1e-9)
@@ -240,7 +272,7 @@ impl Images<'_> {
         };
         let mut rows = Rows {
             answers: vec![nothing; self.images],
-            correct: 0,
+            correct: vec![false; self.images],
             busy: Duration::ZERO,
         };
         for batch in order.chunks(pass.capacity()) {
@@ -253,7 +285,7 @@ impl Images<'_> {
             rows.busy += begin.elapsed();
             for (index, best) in batch.iter().zip(found) {
                 let answer = best.first().copied().unwrap_or(nothing);
-                rows.correct += usize::from(self.data.label(*index) == Some(answer.class));
+                rows.correct[*index] = self.data.label(*index) == Some(answer.class);
                 rows.answers[*index] = answer;
             }
             bar.inc(batch.len() as u64);
@@ -264,7 +296,7 @@ impl Images<'_> {
 }
 
 fn collage_score(model: &Model, grid: Grid, rows: &Rows, base: &Rows) -> CollageScore {
-    let threshold = model.metadata().min_confidence;
+    let (given, right) = rows.given(model.metadata().min_confidence);
     let agreeing = rows
         .answers
         .iter()
@@ -275,13 +307,11 @@ fn collage_score(model: &Model, grid: Grid, rows: &Rows, base: &Rows) -> Collage
         model: model.name().to_string(),
         grid,
         images: rows.answers.len(),
-        correct: rows.correct,
+        correct: rows.correct(),
         accuracy: rows.accuracy(),
-        abstained: rows
-            .answers
-            .iter()
-            .filter(|answer| answer.score < threshold)
-            .count(),
+        abstained: rows.answers.len() - given,
+        precision: (given > 0).then(|| right as f64 / given as f64),
+        ece: rows.calibration_error(),
         agreement_with_base: agreeing as f64 / rows.answers.len().max(1) as f64,
         images_per_second: rows.images_per_second(),
     }
@@ -293,6 +323,8 @@ fn text(report: &Report) -> String {
         "correct",
         "accuracy",
         "abstained",
+        "precision",
+        "ECE",
         "as the base",
         "images/s",
     ]
@@ -305,6 +337,8 @@ fn text(report: &Report) -> String {
         percent(report.base.accuracy),
         String::new(),
         String::new(),
+        format!("{:.4}", report.base.ece),
+        String::new(),
         thousands(report.images_per_second.round() as u64),
     ]);
     for score in &report.collage {
@@ -313,6 +347,8 @@ fn text(report: &Report) -> String {
             correct(score.correct),
             percent(score.accuracy),
             score.abstained.to_string(),
+            score.precision.map_or_else(String::new, percent),
+            format!("{:.4}", score.ece),
             percent(score.agreement_with_base),
             thousands(score.images_per_second.round() as u64),
         ]);

@@ -66,6 +66,24 @@ pub fn shipped(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
+/// The card of a shipped model.
+pub fn card(name: &str) -> String {
+    std::fs::read_to_string(shipped(&format!("weights/{name}.md"))).expect("the card")
+}
+
+/// The figures of one grid in its table, by column; the first, the grid's own, is NaN.
+pub fn card_row(name: &str, grid: &str) -> Vec<f64> {
+    let card = card(name);
+    let row = card
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("| {grid} |")))
+        .expect("a row of that grid");
+    let figures = row.trim_end_matches('|').split('|');
+    std::iter::once(f64::NAN)
+        .chain(figures.map(|cell| cell.trim().parse().expect("a number")))
+        .collect()
+}
+
 /// The held-out digits as PNG files: (path, label), the first `count` of the data set's own order.
 pub fn digits(folder: &Path, count: usize) -> Vec<(String, u32)> {
     let set = collage::embedded::held_out().expect("the embedded digits open");

@@ -7,22 +7,29 @@ import torch
 from torch.nn import functional as F
 
 
-def flipped(x, generator):
-    """Mirrored left to right, half of them."""
-    mirror = torch.rand(len(x), generator=generator) < 0.5
-    return torch.where(mirror.to(x.device)[:, None, None, None], x.flip(3), x)
+def moves(n, by, generator):
+    """How `n` images are moved: whether mirrored, and rows and columns of a shift, 0 to 2 * by. (N, 3)."""
+    mirror = torch.rand(n, generator=generator) < 0.5
+    return torch.stack([mirror, *torch.randint(0, 2 * by + 1, (2, n), generator=generator)], 1)
 
 
-def shifted(x, by, generator):
-    """Moved by up to `by` pixels each way, over a border that continues the image as a mirror."""
+def moved(x, moves, by):
+    """Mirrored left to right or not, and moved by up to `by` pixels each way over a border that continues the image as a
+    mirror."""
     n, _, h, w = x.shape
+    mirror, top, left = moves.to(x.device).unbind(1)
+    x = torch.where(mirror.bool()[:, None, None, None], x.flip(3), x)
     padded = F.pad(x.float(), (by, by, by, by), mode="reflect").to(x.dtype)
-    top, left = torch.randint(0, 2 * by + 1, (2, n), generator=generator).to(x.device)
     rows = top[:, None] + torch.arange(h, device=x.device)
     columns = left[:, None] + torch.arange(w, device=x.device)
     each = torch.arange(n, device=x.device)
     # (N, H, W, 3): advanced indices come first.
     return padded[each[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def seen(x, by, generator):
+    """Mirrored and shifted at random."""
+    return moved(x, moves(len(x), by, generator), by)
 
 
 def cut_out(x, side, generator):

@@ -30,7 +30,8 @@ class Recipe:
     average: float = 0.999  # decay of the averaged weights, a step
     shift: int = 4  # pixels
     cut_out: int = 8  # pixels; 0 for none; of the base
-    mixed: float = 0.0  # share of the steps with blends of images; of a student
+    mixed: float = 0.0  # share of the steps with blends of images; of a student without views
+    views: int = 0  # fixed copies of each image that the teacher labels once; 0: it answers at every step
     softness: float = 2.0  # temperature that teacher and student are compared at
     hard: float = 0.3  # weight of the labels beside the teacher
 
@@ -82,7 +83,7 @@ def rate_at(recipe, step, steps):
 
 
 def generator(seed, epoch):
-    """A host generator of its own for each epoch."""
+    """A host generator of its own for each epoch, or for whatever else is named."""
     return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:7], "big"))
 
 
@@ -110,13 +111,12 @@ class Checkpoint:
             new.replace(self.path)
 
 
-def fit(name, model, images, labels, loss_of, recipe, seed, checkpoint):
-    """Trains `model` and returns (the averaged model in evaluation mode, seconds of training over all its runs).
-
-    `images` (N, ...) and `labels` (N,) lie on the model's device; `loss_of(model, images, labels, generator)` is one
-    step's loss.
+def fit(name, model, images, loss_of, recipe, seed, checkpoint):
+    """Trains `model` on so many `images`; returns (the averaged model in evaluation mode, seconds of training over all
+    its runs). `loss_of(model, chosen, generator)` is one step's loss, on the images with the indices `chosen`.
     """
-    steps_an_epoch = len(images) // recipe.batch
+    device = next(model.parameters()).device
+    steps_an_epoch = images // recipe.batch
     steps = steps_an_epoch * recipe.epochs
     model = model.to(memory_format=torch.channels_last)
     average, optimizer = Average(model, recipe.average), optimizer_for(model, recipe)
@@ -129,16 +129,16 @@ def fit(name, model, images, labels, loss_of, recipe, seed, checkpoint):
     progress = Progress(name, recipe.epochs, first)
     for epoch in range(first + 1, recipe.epochs + 1):
         rng = generator(seed, epoch)
-        order = torch.randperm(len(images), generator=rng).to(images.device)
+        order = torch.randperm(images, generator=rng).to(device)
         model.train()
-        total = torch.zeros((), device=images.device)
+        total = torch.zeros((), device=device)
         for i in range(steps_an_epoch):
             step = (epoch - 1) * steps_an_epoch + i
             for group in optimizer.param_groups:
                 group["lr"] = rate_at(recipe, step + 1, steps + 1)
             chosen = order[i * recipe.batch : (i + 1) * recipe.batch]
-            with torch.autocast(images.device.type, torch.bfloat16):
-                loss = loss_of(model, images[chosen], labels[chosen], rng)
+            with torch.autocast(device.type, torch.bfloat16):
+                loss = loss_of(model, chosen, rng)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

@@ -1,4 +1,4 @@
-"""What one step of each kind of model minimises. Images are u8 (N, 3, 32, 32) on the device."""
+"""What one step of each kind of model minimises: a function of the model, the indices of the step's images and a generator."""
 
 import torch
 from torch.nn import functional as F
@@ -7,19 +7,14 @@ import augment
 from data import canvases, shrunk
 
 
-def seen(data, images, recipe, generator):
-    """Mirrored and shifted images, as floats 0..255."""
-    return augment.shifted(augment.flipped(images, generator), recipe.shift, generator).float()
-
-
 def base(data, recipe):
     """Cross-entropy on images of which a square is hidden."""
 
-    def loss(model, images, labels, generator):
-        x = data.normalised(seen(data, images, recipe, generator))
+    def loss(model, chosen, generator):
+        x = data.normalised(augment.seen(data.fit_images[chosen], recipe.shift, generator).float())
         if recipe.cut_out:
             x = augment.cut_out(x, recipe.cut_out, generator)
-        return F.cross_entropy(model(x).float(), labels, label_smoothing=recipe.smoothing)
+        return F.cross_entropy(model(x).float(), data.fit_labels[chosen], label_smoothing=recipe.smoothing)
 
     return loss
 
@@ -35,19 +30,14 @@ def filled(images, group, generator):
     return mask
 
 
-def collage(data, recipe, teacher, tile, grids):
-    """Distillation from `teacher`, with a share of the labels, on canvases of a random grid of `grids`, some tiles
-    blank (0 once normalised, as `encode` leaves them). The teacher sees the same pixels before they are shrunk; blank
-    tiles have no loss. In a share of the steps images are blends: what such a blend shows only the teacher can say.
-    """
+def collage(data, recipe, draw, tile, grids):
+    """Distillation from what the teacher says of `draw`'s images, with a share of their labels, on canvases of a random
+    grid of `grids`, some tiles blank (0 once normalised, as `encode` leaves them). The teacher has seen the same pixels
+    before they are shrunk; blank tiles have no loss, blends no label."""
 
-    def loss(model, images, labels, generator):
-        x = seen(data, images, recipe, generator)
-        is_mixed = torch.rand((), generator=generator) < recipe.mixed
-        if is_mixed:
-            x = augment.mixed(x, generator)
-        with torch.no_grad():
-            target = F.softmax(teacher(data.normalised(x)).float() / recipe.softness, -1)
+    def loss(model, chosen, generator):
+        x, told, is_mixed = draw(chosen, generator)
+        target = F.softmax(told / recipe.softness, -1)
         rows, cols = grids[int(torch.randint(len(grids), (), generator=generator))]
         mask = filled(len(x), rows * cols, generator).to(x.device)
         tiles = torch.zeros(len(mask), 3, tile, tile, device=x.device)
@@ -56,21 +46,20 @@ def collage(data, recipe, teacher, tile, grids):
         logits = model(x).flatten(0, 2)[mask].float()
         # Hinton, Vinyals, Dean 2015: the square keeps gradients of soft targets as large as those of labels.
         soft = F.kl_div(F.log_softmax(logits / recipe.softness, -1), target, reduction="batchmean") * recipe.softness**2
-        hard = 0.0 if is_mixed else F.cross_entropy(logits, labels)
+        hard = 0.0 if is_mixed else F.cross_entropy(logits, data.fit_labels[chosen])
         return soft + recipe.hard * hard
 
     return loss
 
 
-def parity(data, recipe, teacher, k):
+def parity(data, draw, k):
     """ParM (Kosaian et al., SOSP 2019), sum code: from the mean of k images' inputs to the mean of their base logits,
-    by squared error."""
+    by squared error. `draw` must not blend."""
 
-    def loss(model, images, labels, generator):
-        whole = len(images) // k * k
-        x = data.normalised(seen(data, images[:whole], recipe, generator))
-        with torch.no_grad():
-            target = teacher(x).float().reshape(-1, k, 10).mean(1)
+    def loss(model, chosen, generator):
+        x, told, _ = draw(chosen[: len(chosen) // k * k], generator)
+        target = told.reshape(-1, k, told.shape[-1]).mean(1)
+        x = data.normalised(x)
         query = x.reshape(-1, k, *x.shape[1:]).mean(1).contiguous(memory_format=torch.channels_last)
         return F.mse_loss(model(query).float(), target)
 

@@ -1,6 +1,6 @@
 """Every network that is trained here, by name, with its recipe.
 
-Two sets: `gpu` for minutes on a data-centre GPU, `cpu` for two to three hours on two cores. Multiply-accumulates are
+Two sets: `gpu` for minutes on a data-centre GPU, `cpu` for two hours on two cores. Multiply-accumulates are
 of one 32x32 image or of one tile; `train.py` refuses a network that has more than its limit.
 """
 
@@ -45,8 +45,8 @@ SETS = {
         # Wide and shallow: learns in few epochs.
         "base": Network(resnet(64, [(1, 128, 2), (1, 192, 2), (1, 256, 2)]), Recipe(epochs=30), 120),
         "standard": Network(
-            resnet(16, [(1, 32, 2), (1, 64, 2), (1, 128, 2)]), Recipe(epochs=60, mixed=0.5), 114.8 / 9
+            resnet(16, [(1, 32, 2), (1, 64, 2), (1, 128, 2)]), Recipe(epochs=30, views=8), 114.8 / 9
         ),
-        "small": Network(resnet(16, [(1, 16, 2), (1, 32, 2), (1, 64, 2)]), Recipe(epochs=60, mixed=0.5), 114.8 / 25),
+        "small": Network(resnet(16, [(1, 16, 2), (1, 32, 2), (1, 64, 2)]), Recipe(epochs=30, views=8), 114.8 / 25),
     },
 }

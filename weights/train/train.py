@@ -20,6 +20,7 @@ import torch
 import cifar
 import evaluate
 import losses
+import teaching
 from data import Data
 from export import as_stored
 from loop import Checkpoint, fit, parameters
@@ -31,16 +32,19 @@ RIVALS = {
     "rival-parity4": "ParM's parity model for 4",
     "rival-alone": "the network of `standard`, trained on single tiles only: the small per-image model",
 }
+SHRUNK = {"shrunk24": 24, "shrunk16": 16}  # the network of `standard` on tiles of so many pixels
 
 
 def chosen(args):
-    """The network of a name; rivals take the place's architecture and recipe."""
+    """The network of a name; rivals and shrunk ones take another's architecture and recipe."""
     networks = SETS[args.set]
-    like = {"rival-parity2": "base", "rival-parity4": "base", "rival-alone": "standard"}.get(args.what, args.what)
-    network = networks[like]
+    like = "base" if args.what.startswith("rival-parity") else args.what if args.what in networks else "standard"
+    network = replace(networks[like], tile=SHRUNK.get(args.what, networks[like].tile))
     if args.what.startswith("rival-parity"):
-        # The same architecture as the base; as a student it has no hidden squares, and as much time as the collage.
-        network = replace(network, recipe=replace(network.recipe, epochs=networks["standard"].recipe.epochs, rate=0.05))
+        # Of the base's own architecture, a step costs several of the collage's: so few passes are about as much work.
+        like = networks["standard"].recipe
+        epochs = like.epochs * int(args.what[-1]) // 12
+        network = replace(network, recipe=replace(network.recipe, epochs=epochs, views=like.views, rate=0.05))
     if args.epochs is not None:
         network = replace(network, recipe=replace(network.recipe, epochs=args.epochs))
     return network
@@ -69,10 +73,14 @@ def loss_for(what, data, network, args):
     if what == "base":
         return losses.base(data, network.recipe)
     teacher, _ = loaded(args.out, "base", args.set, data.device)
+    if network.recipe.views:
+        draw = teaching.from_views(data, network.recipe, teacher, args.seed, args.out)
+    else:
+        draw = teaching.live(data, network.recipe, teacher)
     if what.startswith("rival-parity"):
-        return losses.parity(data, network.recipe, teacher, int(what[-1]))
+        return losses.parity(data, draw, int(what[-1]))
     grids = [(1, 1)] if what == "rival-alone" else GRIDS
-    return losses.collage(data, network.recipe, teacher, network.tile, grids)
+    return losses.collage(data, network.recipe, draw, network.tile, grids)
 
 
 def validated(what, model, data, network, args):
@@ -92,7 +100,7 @@ def validated(what, model, data, network, args):
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["base", "standard", "small", *RIVALS])
+    parser.add_argument("what", choices=["base", "standard", "small", *SHRUNK, *RIVALS])
     parser.add_argument("--data", type=Path, required=True, help="folder with data_batch_1.bin to data_batch_5.bin")
     parser.add_argument("--set", choices=list(SETS), default="gpu", help="which sizes and recipes")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
@@ -117,8 +125,7 @@ def main():
     model, seconds = fit(
         name,
         model,
-        data.fit_images,
-        data.fit_labels,
+        len(data.fit_images),
         loss_for(args.what, data, network, args),
         network.recipe,
         args.seed,
