@@ -133,7 +133,10 @@ fn every_policy_meets_the_same_arrivals_and_every_request_is_counted_once() {
     );
     assert_eq!(count(&rows[0]["extra"], "collage_runs"), 0);
     assert!(count(&rows[1]["extra"], "copy_images") > 0, "replicas run");
-    assert!(count(&rows[3]["extra"], "collage_runs") > 0, "collages run");
+    // A fast base answers a whole group before its collage is launched; that is counted too.
+    let extra = &rows[3]["extra"];
+    let collages = count(extra, "collage_runs") + count(extra, "collages_saved");
+    assert!(collages > 0, "groups are made");
 }
 
 #[test]
