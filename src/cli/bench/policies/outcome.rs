@@ -172,7 +172,7 @@ pub struct Extra {
 pub struct Overhead {
     /// Submissions, reports of workers and timeouts.
     pub events: u64,
-    /// Time in which that thread was not waiting, over `events`.
+    /// Time spent on them, on whichever thread, over `events`.
     pub us_per_event: f64,
     /// The same over the requests.
     pub us_per_request: f64,

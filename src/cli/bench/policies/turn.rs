@@ -78,7 +78,7 @@ pub struct Work {
     pub late: u64,
     /// What the scheduler was told, and its timeouts.
     pub events: u64,
-    /// Time in which that thread did not wait.
+    /// Time spent on that, on whichever thread.
     pub scheduling: Duration,
 }
 
