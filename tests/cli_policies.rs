@@ -77,7 +77,8 @@ fn sum(intervals: &[(f64, Histogram<u64>)]) -> Histogram<u64> {
 fn every_policy_meets_the_same_arrivals_and_every_request_is_counted_once() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().to_str().expect("utf-8");
-    let document = small(&["--out", out]);
+    // Every run takes long enough for a group's collage to be launched before all of the group is answered.
+    let document = small(&["--out", out, "--stragglers", "pause:*:10"]);
     let rows = rows(&document);
     let policies: Vec<_> = rows
         .iter()
@@ -133,10 +134,7 @@ fn every_policy_meets_the_same_arrivals_and_every_request_is_counted_once() {
     );
     assert_eq!(count(&rows[0]["extra"], "collage_runs"), 0);
     assert!(count(&rows[1]["extra"], "copy_images") > 0, "replicas run");
-    // A fast base answers a whole group before its collage is launched; that is counted too.
-    let extra = &rows[3]["extra"];
-    let collages = count(extra, "collage_runs") + count(extra, "collages_saved");
-    assert!(collages > 0, "groups are made");
+    assert!(count(&rows[3]["extra"], "collage_runs") > 0, "collages run");
 }
 
 #[test]
