@@ -4,7 +4,7 @@
 use collage::model::Model;
 
 mod cli_support;
-use cli_support::{card, card_row, json, shipped};
+use cli_support::{card, card_row, grouped, json, shipped};
 
 const MODELS: [&str; 3] = [
     "cifar10-base",
@@ -29,17 +29,13 @@ fn cards_state_size_and_cost() {
             card.contains(&format!("{millions:.1} million multiply-accumulates")),
             "{name}: {millions}"
         );
-        let params = summary["params"].as_u64().expect("a count");
+        let params = grouped(summary["params"].as_u64().expect("a count"));
         assert!(
-            card.replace(',', "")
-                .contains(&format!("{params} parameters")),
+            card.contains(&format!(" {params} parameters")),
             "{name}: {params}"
         );
-        let bytes = std::fs::metadata(&path).expect("the model").len();
-        assert!(
-            card.replace(',', "").contains(&format!("{bytes} bytes")),
-            "{name}: {bytes}"
-        );
+        let bytes = grouped(std::fs::metadata(&path).expect("the model").len());
+        assert!(card.contains(&format!(" {bytes} bytes")), "{name}: {bytes}");
     }
 }
 

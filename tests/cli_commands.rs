@@ -6,7 +6,7 @@ use std::process::Stdio;
 use serde_json::Value;
 
 mod cli_support;
-use cli_support::{collage, digits, json, run, shipped, text};
+use cli_support::{card, collage, digits, grouped, json, run, shipped, text};
 
 const COMMANDS: [&str; 9] = [
     "demo",
@@ -99,16 +99,8 @@ fn devices_are_the_same_by_either_name_and_the_processor_is_among_them() {
 #[test]
 fn inspect_counts_what_the_card_says() {
     let summary = json(&["inspect", "digits"]);
-    let card = std::fs::read_to_string(shipped("weights/digits-base.md")).expect("the card");
-    let grouped = |key: &str| {
-        let digits = summary[key].as_u64().expect("a count").to_string();
-        let groups: Vec<&[u8]> = digits.as_bytes().rchunks(3).rev().collect();
-        groups
-            .iter()
-            .map(|group| String::from_utf8_lossy(group))
-            .collect::<Vec<_>>()
-            .join(",")
-    };
+    let card = card("digits-base");
+    let grouped = |key: &str| grouped(summary[key].as_u64().expect("a count"));
     assert!(
         card.contains(&format!("{} parameters", grouped("params"))),
         "{}",

@@ -1,7 +1,7 @@
 //! `collage eval` on CIFAR-10's own files, of other people's networks and of ours: as many right as PyTorch gets, exactly.
 //!
-//! Which networks and counts: tests/golden/README.md, and the cards of our own. Where the optional shared data is absent this is printed as skipped,
-//! and fails in CI.
+//! Which networks and counts: tests/golden/README.md, and the cards of our own. Where the optional shared data is absent
+//! this is printed as skipped, and fails in CI.
 
 use std::process::Command;
 
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 mod cli_support;
 mod golden;
-use cli_support::{card, card_row, json, shipped};
+use cli_support::{card, card_row, grouped, json, shipped};
 use golden::{Golden, report, shared};
 
 /// A folder with CIFAR-10's test file.
@@ -97,7 +97,7 @@ fn eval_reproduces_the_cards_of_the_cifar_models() {
         let figure = |part: &Value, key: &str| part[key].as_f64().expect("a figure");
         let words = format!(
             "{} of 5,000, {:.4}; ",
-            grouped(figure(&found["base"], "correct")),
+            grouped(found["base"]["correct"].as_u64().expect("a count")),
             figure(&found["base"], "accuracy")
         );
         report(&format!("{claim}: {size}: the base {words}"));
@@ -127,9 +127,4 @@ fn eval_reproduces_the_cards_of_the_cifar_models() {
             }
         }
     }
-}
-
-/// 4626 as 4,626.
-fn grouped(count: f64) -> String {
-    format!("{},{:03}", count as u64 / 1000, count as u64 % 1000)
 }

@@ -3,8 +3,7 @@
 mod engine_fakes;
 
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use collage::engine::{Engine, Error, Setup, Source, Stats, WorkerStats};
 use engine_fakes::{Call, Fake, Gate, setup, submit, sure, until};
@@ -37,10 +36,7 @@ fn answer_beside_a_stuck_worker(policy: &str) -> (Source, usize, [usize; 2]) {
     assert_eq!(answer.top[0].class, 7);
     let runs = || [false, true].map(|collage| device.runs(collage).len());
     // The answer may be there before the stuck run was even begun.
-    let end = Instant::now() + Duration::from_secs(10);
-    while runs().iter().sum::<usize>() < 2 && Instant::now() < end {
-        thread::yield_now();
-    }
+    until(&engine, |_| runs().iter().sum::<usize>() >= 2);
     let runs = runs();
     gate.open();
     engine.shutdown();

@@ -66,6 +66,14 @@ pub fn shipped(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
+/// A count as cards write it: 4626 as 4,626.
+pub fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let groups = digits.as_bytes().rchunks(3).rev();
+    let groups: Vec<_> = groups.map(String::from_utf8_lossy).collect();
+    groups.join(",")
+}
+
 /// The card of a shipped model.
 pub fn card(name: &str) -> String {
     std::fs::read_to_string(shipped(&format!("weights/{name}.md"))).expect("the card")
