@@ -104,8 +104,6 @@ def shown(value, unit, step=0.0):
             return scaled(value, [" W", " kW", " MW"])
         case "rotmhz":
             return scaled(value, [" MHz", " GHz"])
-        case "decmbytes":
-            return scaled(value, [" MB", " GB", " TB"])
         case "mbytes":
             return scaled(value, [" MiB", " GiB", " TiB"], 1024.0)
         case "reqps":

@@ -164,17 +164,15 @@ impl Driver {
         self.alarm
     }
 
-    /// Whether the scheduler's thread would sleep for too long; it is to be woken then, once.
-    pub(super) fn is_due_earlier(&mut self) -> bool {
-        if self.is_done() {
-            return true;
-        }
+    /// Puts the alarm forward if something is due before it. Whether the scheduler's thread is to be woken: for that, or
+    /// because all is done.
+    pub(super) fn advance_alarm(&mut self) -> bool {
         let due = self.scheduler.poll_timeout();
         let is_earlier = due.is_some_and(|due| self.alarm.is_none_or(|alarm| due < alarm));
         if is_earlier {
             self.alarm = due;
         }
-        is_earlier
+        is_earlier || self.is_done()
     }
 
     /// Whether every request is settled, after a drain; after a close, whether every worker's thread has ended.

@@ -79,12 +79,12 @@ impl Post {
             };
             let handle = |driver: &mut Driver| Turned {
                 is_share_done: self.shared.handle(driver),
-                is_due_earlier: driver.is_due_earlier(),
+                is_alarm_earlier: driver.advance_alarm(),
             };
             let turned = self.shared.with(&mut driver, handle);
             let turned = turned.unwrap_or_else(|| self.shared.sweep());
             drop(driver);
-            if turned.is_share_done || turned.is_due_earlier {
+            if turned.is_share_done || turned.is_alarm_earlier {
                 self.shared.nudge();
             }
             if turned.is_share_done || !self.shared.is_work_left() {
@@ -150,8 +150,8 @@ impl Post {
 struct Turned {
     /// As much was handled as one sender is asked to.
     is_share_done: bool,
-    /// The thread would sleep for too long.
-    is_due_earlier: bool,
+    /// The thread would sleep for too long, or there is nothing left to sleep for.
+    is_alarm_earlier: bool,
 }
 
 impl Shared {
@@ -194,7 +194,7 @@ impl Shared {
         while is_ended && self.inbox.1.try_recv().is_ok() {}
         Turned {
             is_share_done: !is_ended,
-            is_due_earlier: false,
+            is_alarm_earlier: false,
         }
     }
 
