@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 mod cli_support;
-use cli_support::{collage, json, text};
+use cli_support::{collage, json, repeated, text};
 
 /// Small enough for any machine: 270 requests in two short runs, on one thread a worker.
 const SMALL: [&str; 9] = [
@@ -137,8 +137,7 @@ fn the_command_that_repeats_a_demo_is_understood() {
         .expect("a command line")
         .to_string();
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let words: Vec<&str> = repeat.split(' ').skip(1).collect();
-    let output = collage(&words)
+    let output = repeated(&repeat)
         .arg("--json")
         .current_dir(folder.path())
         .output()

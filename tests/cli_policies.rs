@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use cli_support::{collage, digits, failure, json, shipped, text};
+use cli_support::{digits, failure, json, repeated, shipped, text};
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
@@ -364,8 +364,7 @@ fn the_report_stands_alone_and_its_command_repeats_it() {
         page.contains(repeat) && page.contains("injected") && page.contains("slow:0:4:0.5"),
         "{repeat}"
     );
-    let words: Vec<&str> = repeat.split(' ').skip(1).collect();
-    let output = collage(&words).arg("--json").output().expect("it starts");
+    let output = repeated(repeat).arg("--json").output().expect("it starts");
     let again: Value = serde_json::from_slice(&output.stdout).expect("one JSON document");
     for key in [
         "seed",

@@ -21,6 +21,14 @@ pub fn collage(arguments: &[&str]) -> Command {
     command
 }
 
+/// What a shell makes of a command line that the binary printed.
+pub fn repeated(line: &str) -> Command {
+    let words = shlex::split(line).expect("quotes that close");
+    let (program, arguments) = words.split_first().expect("a command");
+    assert_eq!(program, "collage");
+    collage(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
 /// Runs it to its end.
 pub fn run(arguments: &[&str]) -> Output {
     collage(arguments).output().expect("the binary starts")
