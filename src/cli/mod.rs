@@ -33,7 +33,7 @@ use failure::{EXIT_CODES, Failure};
 
 const EXAMPLES: &str = "\
 Begin here:
-  collage demo --report demo.html    two runs over the same requests, one worker made to straggle
+  collage demo --report demo.html    two runs over the same requests, workers made to straggle
   collage classify photo.png         what the embedded digits model makes of an image
   collage devices                    what this machine can run on, and why not on the rest
 ";

@@ -1,5 +1,5 @@
-//! `collage demo`: the main job. The held-out digits come in at a fixed rate, one base worker straggles on purpose, and
-//! the same requests are served twice: without redundancy, and with a collage worker behind the base workers.
+//! `collage demo`: the main job. The held-out digits come in at a fixed rate, workers straggle on purpose, and the same
+//! requests are served twice: without redundancy, and with a collage worker behind the base workers.
 
 use std::path::PathBuf;
 
@@ -39,7 +39,7 @@ fn after_help() -> String {
     format!("{EXAMPLES}\n{HELP}")
 }
 
-/// Serve the held-out digits twice, with one worker made to straggle: without redundancy, then with a collage
+/// Serve the held-out digits twice, with workers made to straggle: without redundancy, then with a collage
 #[derive(Args)]
 #[command(after_help = after_help())]
 pub struct Demo {
@@ -76,7 +76,7 @@ pub fn own_defaults(command: clap::Command) -> clap::Command {
             arg.help("From this long after a request was due, the collage may answer [default: 3/4 of the time between bursts]")
         })
         .mut_arg("stragglers", |arg| {
-            arg.help("Injected stragglers, see below [default: pause:0:MS, five times the time between bursts]")
+            arg.help("Injected stragglers, see below [default: pause:*:MS:0.02, MS five times the time between bursts]")
         })
 }
 

@@ -262,7 +262,8 @@ fn interval_for(work_ms: f64) -> f64 {
     (2.0 * busy_ms).ceil().clamp(INTERVAL_MS, longest)
 }
 
-/// Release time and straggler in proportion to the time between bursts, where they are not given.
+/// Release time and stragglers in proportion to the time between bursts, where they are not given. All workers pause now and
+/// then, the collage's too: one that did so at every run would be given no requests any more before it met a few of them.
 fn pace(options: &mut Options, given: &Layer, interval_ms: f64) -> Result<(), Failure> {
     if given.release.is_none() {
         let release = milliseconds((0.75 * interval_ms).ceil());
@@ -270,7 +271,7 @@ fn pace(options: &mut Options, given: &Layer, interval_ms: f64) -> Result<(), Fa
     }
     if given.stragglers.is_none() {
         options.stragglers =
-            vec![format!("pause:0:{}", (5.0 * interval_ms).ceil()).parse::<Straggler>()?];
+            vec![format!("pause:*:{}:0.02", (5.0 * interval_ms).ceil()).parse::<Straggler>()?];
     }
     let workers = options.base_workers + options.collage_workers;
     match options

@@ -61,8 +61,8 @@ fn title(outcome: &Outcome) -> String {
 fn lede(outcome: &Outcome) -> String {
     let [none, collage] = &outcome.runs;
     format!(
-        "One of {} base workers was made to straggle (<span class=\"injected\">injected</span>). With a collage behind \
-         them, {} of answers came from the collage, and accuracy moved from {} to {}.",
+        "Workers were made to straggle (<span class=\"injected\">injected</span>). With a collage behind {} base \
+         workers, {} of answers came from the collage, and accuracy moved from {} to {}.",
         outcome.base_workers,
         percent(collage.collage_share),
         percent(none.accuracy),
