@@ -63,14 +63,14 @@ def describe(name, kind, kept, t, minimum, accuracy):
 def made(judge, kept):
     """How it was trained, for its card."""
     recipe = kept["network"]["recipe"]
-    taught = ""
+    moved, taught = "Muon and SGD" if recipe["turn"] else "SGD", ""
     if recipe.get("views"):
         path = views_path(recipe["shift"], recipe["views"], judge.base, kept["seed"], judge.args.runs)
         seconds = torch.load(path, weights_only=True)["seconds"]
         taught = f" The base labelled {recipe['views']} copies of each image beforehand, once for all students, in {seconds:.0f} s."
     return (
         f"- **Made by** weights/train, set `{judge.args.set}`, seed {kept['seed']}: {recipe['epochs']} epochs of batches of "
-        f"{recipe['batch']}, {kept['seconds']:.0f} s on {kept['device']}, shared with other work; torch {kept['torch']}, bf16 "
+        f"{recipe['batch']} by {moved}, {kept['seconds']:.0f} s on {kept['device']}, shared with other work; torch {kept['torch']}, bf16 "
         f"products.{taught}\n"
         f"{CPU if judge.args.set == 'cpu' else ''}"
         f"- **Network**: {kept['parameters']:,} parameters, {kept['mmacs']:.1f} million multiply-accumulates an image; "
@@ -158,9 +158,9 @@ def rivals_table(judge, networks):
     base_mmacs = judge.about["mmacs"]
     text = (
         "\n## Beside other backups\n\nAll learn from the same base by the same scripts, and are scored on the same images. *Extra "
-        "work*: multiply-accumulates of the backup over those of the base, an image. *Passes*: how often each image was seen. A pass "
-        "costs a parity model several of the collage's; so few are about as much work. That is too little to judge parity by: its "
-        "authors, with longer training, lose 6.1 points for groups of 2 (Kosaian et al., SOSP 2019).\n\n"
+        "work*: multiply-accumulates of the backup over those of the base, an image. *Passes*: how often each image was seen; the "
+        "parity models' few, at the size of the base, are half again the multiply-accumulates of the collage's. That is too little "
+        "to judge parity by: its authors, with longer training, lose 6.1 points for groups of 2 (Kosaian et al., SOSP 2019).\n\n"
         "| backup | accuracy when it answers | drop | extra work | bytes (f16) | passes | seconds of training |\n"
         "|---|---|---|---|---|---|---|\n"
     )

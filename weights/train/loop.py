@@ -1,4 +1,4 @@
-"""The training loop: SGD with Nesterov momentum, a triangular rate, averaged weights, bf16 products; resumable.
+"""The training loop: a triangular rate, averaged weights, bf16 products; resumable.
 
 An epoch draws from generators seeded by (seed, epoch) alone, so that a run that was cut off and goes on from its
 checkpoint sees what an unbroken run would have seen. The same seed, device and number of threads give the same weights
@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import nn
 
+from optimizers import optimizers_for
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -23,11 +25,13 @@ class Recipe:
 
     epochs: int
     batch: int = 256  # images a step
-    rate: float = 0.2  # at the top of the triangle
+    turn: float = 0.1  # Muon's rate at the top of the triangle: a step's size relative to the weights; 0: SGD alone
+    momentum: float = 0.8  # Muon's
+    rate: float = 0.1  # SGD's at the top
     warm_up: float = 0.15  # share of the steps before the top
     weight_decay: float = 5e-4
     smoothing: float = 0.1  # of labels
-    average: float = 0.999  # decay of the averaged weights, a step
+    average: float = 0.998  # decay of the averaged weights, a step
     shift: int = 4  # pixels
     cut_out: int = 8  # pixels; 0 for none; of the base
     mixed: float = 0.0  # share of the steps with blends of images; of a student without views
@@ -68,18 +72,10 @@ class Progress:
             print(line, file=sys.stderr, flush=True)
 
 
-def optimizer_for(model, recipe):
-    """Biases and BatchNorm's factors are not decayed."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.SGD(groups, lr=recipe.rate, momentum=0.9, nesterov=True)
-
-
-def rate_at(recipe, step, steps):
-    """Linear up, linear down to 0."""
+def height(recipe, step, steps):
+    """Share of the rates: linear up to 1, linear down to 0."""
     top = max(1, round(recipe.warm_up * steps))
-    return recipe.rate * (step / top if step < top else max(0.0, (steps - step) / (steps - top)))
+    return step / top if step < top else max(0.0, (steps - step) / (steps - top))
 
 
 def generator(seed, epoch):
@@ -119,12 +115,13 @@ def fit(name, model, images, loss_of, recipe, seed, checkpoint):
     steps_an_epoch = images // recipe.batch
     steps = steps_an_epoch * recipe.epochs
     model = model.to(memory_format=torch.channels_last)
-    average, optimizer = Average(model, recipe.average), optimizer_for(model, recipe)
+    average, optimizers = Average(model, recipe.average), optimizers_for(model, recipe)
     first, before = 0, 0.0
     if (kept := checkpoint.load()) is not None:
         model.load_state_dict(kept["model"])
         average.model.load_state_dict(kept["average"])
-        optimizer.load_state_dict(kept["optimizer"])
+        for optimizer, state in zip(optimizers, kept["optimizers"]):
+            optimizer.load_state_dict(state)
         first, before = kept["epoch"], kept["seconds"]
     progress = Progress(name, recipe.epochs, first)
     for epoch in range(first + 1, recipe.epochs + 1):
@@ -134,26 +131,28 @@ def fit(name, model, images, loss_of, recipe, seed, checkpoint):
         total = torch.zeros((), device=device)
         for i in range(steps_an_epoch):
             step = (epoch - 1) * steps_an_epoch + i
-            for group in optimizer.param_groups:
-                group["lr"] = rate_at(recipe, step + 1, steps + 1)
+            for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+                group["lr"] = group["initial_lr"] * height(recipe, step + 1, steps + 1)
             chosen = order[i * recipe.batch : (i + 1) * recipe.batch]
             with torch.autocast(device.type, torch.bfloat16):
                 loss = loss_of(model, chosen, rng)
-            optimizer.zero_grad(set_to_none=True)
+            model.zero_grad(set_to_none=True)
             loss.backward()
-            optimizer.step()
+            for optimizer in optimizers:
+                optimizer.step()
             average.update(model, step)
             total += loss.detach()
             if sys.stderr.isatty() and i % 20 == 19:
                 progress.show(epoch, (i + 1) / steps_an_epoch, (total / (i + 1)).item())
         mean = (total / steps_an_epoch).item()
         if not math.isfinite(mean):
-            raise SystemExit(f"{name}: the loss is {mean} in epoch {epoch}; try a lower rate than {recipe.rate}")
+            rates = f"{recipe.turn} and {recipe.rate}"
+            raise SystemExit(f"{name}: the loss is {mean} in epoch {epoch}; try lower rates than {rates}")
         progress.show(epoch, 1, mean)
         checkpoint.save(
             model=model.state_dict(),
             average=average.model.state_dict(),
-            optimizer=optimizer.state_dict(),
+            optimizers=[optimizer.state_dict() for optimizer in optimizers],
             epoch=epoch,
             seconds=before + time.time() - progress.started,
         )

@@ -26,27 +26,31 @@ SETS = {
     "gpu": {
         "base": Network(
             resnet(64, [(2, 64, 1), (2, 128, 2), (3, 256, 2)]),
-            Recipe(epochs=200, batch=512, rate=0.4, cut_out=12),
+            Recipe(epochs=100, batch=512, turn=0.0, rate=0.4, average=0.999, cut_out=12),
             600,
         ),
         # A 3x3 canvas of `standard` costs one run of the base, a 5x5 canvas of `small` too.
         "standard": Network(
             resnet(64, [(1, 64, 2), (1, 128, 2), (1, 256, 2)]),
-            Recipe(epochs=400, batch=512, rate=0.4, mixed=0.5),
+            Recipe(epochs=120, batch=512, mixed=0.5),
             496.7 / 9,
         ),
         "small": Network(
             resnet(32, [(1, 32, 2), (1, 64, 2), (2, 128, 2)]),
-            Recipe(epochs=400, batch=512, rate=0.4, mixed=0.5),
+            Recipe(epochs=120, batch=512, mixed=0.5),
             496.7 / 25,
         ),
     },
     "cpu": {
         # Wide and shallow: learns in few epochs.
-        "base": Network(resnet(64, [(1, 128, 2), (1, 192, 2), (1, 256, 2)]), Recipe(epochs=30), 120),
-        "standard": Network(
-            resnet(16, [(1, 32, 2), (1, 64, 2), (1, 128, 2)]), Recipe(epochs=30, views=8), 114.8 / 9
+        "base": Network(
+            resnet(64, [(1, 128, 2), (1, 192, 2), (1, 256, 2)]),
+            Recipe(epochs=30, turn=0.0, rate=0.2, average=0.999),
+            120,
         ),
-        "small": Network(resnet(16, [(1, 16, 2), (1, 32, 2), (1, 64, 2)]), Recipe(epochs=30, views=8), 114.8 / 25),
+        "standard": Network(
+            resnet(16, [(1, 32, 2), (1, 64, 2), (1, 144, 2)]), Recipe(epochs=36, views=8), 114.8 / 9
+        ),
+        "small": Network(resnet(16, [(1, 16, 2), (1, 40, 2), (1, 72, 2)]), Recipe(epochs=36, views=8), 114.8 / 25),
     },
 }

@@ -32,19 +32,20 @@ RIVALS = {
     "rival-parity4": "ParM's parity model for 4",
     "rival-alone": "the network of `standard`, trained on single tiles only: the small per-image model",
 }
-SHRUNK = {"shrunk24": 24, "shrunk16": 16}  # the network of `standard` on tiles of so many pixels
+SHRUNK = {"standard16": "standard", "small16": "small"}  # the same networks on images shrunk to 16x16
 
 
 def chosen(args):
-    """The network of a name; rivals and shrunk ones take another's architecture and recipe."""
+    """The network of a name; rivals take the recipe of `standard`, and its architecture or that of the base."""
     networks = SETS[args.set]
-    like = "base" if args.what.startswith("rival-parity") else args.what if args.what in networks else "standard"
-    network = replace(networks[like], tile=SHRUNK.get(args.what, networks[like].tile))
     if args.what.startswith("rival-parity"):
-        # Of the base's own architecture, a step costs several of the collage's: so few passes are about as much work.
-        like = networks["standard"].recipe
-        epochs = like.epochs * int(args.what[-1]) // 12
-        network = replace(network, recipe=replace(network.recipe, epochs=epochs, views=like.views, rate=0.05))
+        # Of the base's own architecture: so few passes are half again the collage's multiply-accumulates.
+        recipe = networks["standard"].recipe
+        network = replace(networks["base"], recipe=replace(recipe, epochs=recipe.epochs * int(args.what[-1]) // 6))
+    elif args.what in SHRUNK:
+        network = replace(networks[SHRUNK[args.what]], tile=16)
+    else:
+        network = networks.get(args.what, networks["standard"])
     if args.epochs is not None:
         network = replace(network, recipe=replace(network.recipe, epochs=args.epochs))
     return network
