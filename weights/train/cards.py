@@ -70,8 +70,8 @@ def made(judge, kept):
         taught = f" The base labelled {recipe['views']} copies of each image beforehand, once for all students, in {seconds:.0f} s."
     return (
         f"- **Made by** weights/train, set `{judge.args.set}`, seed {kept['seed']}: {recipe['epochs']} epochs of batches of "
-        f"{recipe['batch']} by {moved}, {kept['seconds']:.0f} s on {kept['device']}, shared with other work; torch {kept['torch']}, bf16 "
-        f"products.{taught}\n"
+        f"{recipe['batch']} by {moved}, {kept['seconds']:.0f} s on {kept['device']}, shared with other work; "
+        f"torch {kept['torch']}, bf16 products.{taught}\n"
         f"{CPU if judge.args.set == 'cpu' else ''}"
         f"- **Network**: {kept['parameters']:,} parameters, {kept['mmacs']:.1f} million multiply-accumulates an image; "
         "stored as f16, and so measured below.\n"

@@ -39,9 +39,11 @@ def chosen(args):
     """The network of a name; rivals take the recipe of `standard`, and its architecture or that of the base."""
     networks = SETS[args.set]
     if args.what.startswith("rival-parity"):
-        # Of the base's own architecture: so few passes are half again the collage's multiply-accumulates.
+        # Of the base's own architecture: so few passes are half again the collage's multiply-accumulates. A sum of blends
+        # is nothing that a parity model meets.
         recipe = networks["standard"].recipe
-        network = replace(networks["base"], recipe=replace(recipe, epochs=recipe.epochs * int(args.what[-1]) // 6))
+        recipe = replace(recipe, epochs=recipe.epochs * int(args.what[-1]) // 6, mixed=0.0)
+        network = replace(networks["base"], recipe=recipe)
     elif args.what in SHRUNK:
         network = replace(networks[SHRUNK[args.what]], tile=16)
     else:
