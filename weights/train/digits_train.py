@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from data import canvases
 from digits_data import augmented, normalised, resized
 from loop import Average
+from optimizers import decay_groups
 
 BATCH = 120  # tiles a step
 AVERAGE = 0.995  # decay of the averaged weights, a step
@@ -36,10 +37,7 @@ def train(name, model, images, labels, loss_of, epochs, rate, seed):
     rng = np.random.default_rng(seed)
     labels = torch.from_numpy(labels).long()
     steps = -(-len(images) // BATCH) * epochs
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=rate)
+    optimizer = torch.optim.AdamW(decay_groups(list(model.parameters()), 0.05), lr=rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.15)
     average, step, started = Average(model, AVERAGE), 0, time.time()
     model.train()

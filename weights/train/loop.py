@@ -131,8 +131,9 @@ def fit(name, model, images, loss_of, recipe, seed, checkpoint):
         total = torch.zeros((), device=device)
         for i in range(steps_an_epoch):
             step = (epoch - 1) * steps_an_epoch + i
-            for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-                group["lr"] = group["initial_lr"] * height(recipe, step + 1, steps + 1)
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = optimizer.defaults["lr"] * height(recipe, step + 1, steps + 1)
             chosen = order[i * recipe.batch : (i + 1) * recipe.batch]
             with torch.autocast(device.type, torch.bfloat16):
                 loss = loss_of(model, chosen, rng)

@@ -1,7 +1,8 @@
 """What moves the weights: Muon for the convolutions inside, SGD with Nesterov momentum for the rest.
 
 Muon (K. Jordan and others, 2024, <https://kellerjordan.github.io/posts/muon>) makes each update of a matrix nearly
-orthogonal, so that all directions of a layer learn alike. What it buys here stands in weights/README.md.
+orthogonal, so that all directions of a layer learn alike. What it buys here stands in weights/README.md. torch.optim.Muon takes
+matrices only, not the weights of convolutions, and keeps no norm.
 """
 
 import torch
@@ -40,16 +41,16 @@ class Muon(torch.optim.Optimizer):
                 weight.mul_(len(weight) ** 0.5 / weight.norm()).sub_(update, alpha=group["lr"])
 
 
+def decay_groups(weights, decay):
+    """Parameter groups in which biases and BatchNorm's factors are not decayed."""
+    decayed, plain = [p for p in weights if p.ndim > 1], [p for p in weights if p.ndim <= 1]
+    return [{"params": decayed, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
+
+
 def optimizers_for(model, recipe):
-    """One or both, for all of `model`'s parameters, with `initial_lr` in each group. The first convolution is SGD's, for
-    it mixes three channels only; biases and BatchNorm's factors are not decayed."""
-    inner, decayed, plain = [], [], []
+    """One or both, for all of `model`'s parameters. The first convolution is SGD's, for it mixes three channels only."""
+    inner, rest = [], []
     for p in model.parameters():
-        is_inner = recipe.turn > 0 and p.ndim == 4 and p.shape[1] > 3
-        (inner if is_inner else decayed if p.ndim > 1 else plain).append(p)
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    sgd = torch.optim.SGD(groups, lr=recipe.rate, momentum=0.9, nesterov=True)
-    found = [sgd, Muon(inner, recipe.turn, recipe.momentum)] if inner else [sgd]
-    for group in (group for optimizer in found for group in optimizer.param_groups):
-        group["initial_lr"] = group["lr"]  # a schedule's name for the rate that its own is a share of
-    return found
+        (inner if recipe.turn and p.ndim == 4 and p.shape[1] > 3 else rest).append(p)
+    sgd = torch.optim.SGD(decay_groups(rest, recipe.weight_decay), lr=recipe.rate, momentum=0.9, nesterov=True)
+    return [sgd, Muon(inner, recipe.turn, recipe.momentum)] if inner else [sgd]
