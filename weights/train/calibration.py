@@ -1,6 +1,5 @@
 """Confidence that means something: a temperature, the error that is left, and a threshold for a stated precision."""
 
-import torch
 from torch.nn import functional as F
 
 

@@ -12,6 +12,7 @@ import time
 import torch
 
 import augment
+from loop import autocast
 from loop import generator as generator_of
 
 BATCH = 500
@@ -50,7 +51,7 @@ def from_views(data, recipe, teacher, seed, folder):
         started, logits = time.time(), []
         for view in moves:
             parts = zip(data.fit_images.split(BATCH), view.split(BATCH))
-            with torch.no_grad(), torch.autocast(data.device.type, torch.bfloat16):
+            with torch.no_grad(), autocast(data.device, recipe):
                 each = [teacher(data.normalised(augment.moved(x, m, recipe.shift).float())) for x, m in parts]
             logits.append(torch.cat(each).half().cpu())
             print(f"views: {len(logits)}/{recipe.views}  {time.time() - started:.0f} s", file=sys.stderr, flush=True)
