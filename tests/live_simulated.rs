@@ -50,6 +50,7 @@ fn collages_answer_live_about_as_often_as_in_the_simulation() {
     assert_eq!(live.answered, 1.0, "{live:?}");
     // Half of the runs, less what the collages that are paused too leave to copies and to the runs themselves.
     assert!((0.2..0.5).contains(&simulated), "{simulated}");
+    assert!((0.1..0.5).contains(&live.by_collage), "{live:?}");
     let apart = (live.by_collage - simulated).abs();
     assert!(apart < 0.15, "{simulated} for {live:?}\n{late:?}");
 }

@@ -2,7 +2,7 @@
 
     python weights/train/comparison.py --set gpu --data cifar-10-batches-bin --runs runs --out weights
 
-In one round all students learn equally long from the same base. Rivals that were not trained are said to be missing.
+After one round all have learnt from the same base with like budgets. Rivals that were not trained are said to be missing.
 """
 
 import evaluate
